@@ -17,10 +17,13 @@ logger = logging.getLogger(__name__)
 
 #: Seconds between two signs of the event loop that it is not blocked.
 LOOP_INTERVAL = 0.5
+#: Seconds between two beats, if the lease is not shorter than three of them: a pause soon stops the checks, not only
+#: their recording.
+INTERVAL = 2.0
 
 
 class Heartbeat:
-    """While entered, it calls `beat` every `interval` seconds, and `on_refused` in the event loop after a refusal.
+    """While entered, it calls `beat` well within each `lease` (seconds), and `on_refused` in the loop after a refusal.
 
     `renewed` is a time of `monotonic`, that of the claim. `is_valid` says whether the last beat is less than `lease`
     seconds ago, so that nobody has taken over. `on_lapsed` is called when the lease has expired, and `on_renewed` when
@@ -33,22 +36,21 @@ class Heartbeat:
     def __init__(
         self,
         beat: Callable[[], object],
+        *,
+        renewed: float,
+        lease: float,
+        patience: float,
         on_refused: Callable[[Refusal], None],
         on_lapsed: Callable[[], None],
         on_renewed: Callable[[], None],
-        renewed: float,
-        interval: float,
-        lease: float,
-        patience: float,
     ) -> None:
         self._beat = beat
+        self._renewed = renewed
+        self._lease = lease
+        self._patience = patience
+        self._on_refused = on_refused
         self._on_lapsed = on_lapsed
         self._on_renewed = on_renewed
-        self._lease = lease
-        self._renewed = renewed
-        self._on_refused = on_refused
-        self._interval = interval
-        self._patience = patience
         self._ended = threading.Event()
         self._thread = threading.Thread(target=copy_context().run, args=[self._run], name="heartbeat", daemon=True)
 
@@ -86,7 +88,7 @@ class Heartbeat:
 
     def _run(self) -> None:
         try:
-            while not self._ended.wait(self._interval):
+            while not self._ended.wait(min(INTERVAL, self._lease / 3)):
                 if time.monotonic() - self._seen > self._patience:
                     logger.error("The event loop has been blocked for more than %g s. The lease ends.", self._patience)
                     return

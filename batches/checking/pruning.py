@@ -12,16 +12,13 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.apps import apps
-from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.db.models import Exists, Model, OuterRef, Q, QuerySet
 from django.utils import timezone
 
 from batches.batch_manager import BatchManager
 from batches.conf import get_config
 from batches.models import Attempt, Batch, BatchLog, Host, StoryResult
 from batches.notifications.outbox import find_idle
-
-if apps.is_installed("django.contrib.sessions"):
-    from django.contrib.sessions.models import Session
 
 logger = logging.getLogger(__name__)
 
@@ -49,33 +46,15 @@ class Rule:
         return self.find(timezone.now() - timedelta(days=self.days))
 
 
-def find_stories(before: datetime) -> QuerySet[StoryResult]:
-    return StoryResult.objects.filter(found_at__lt=before).order_by("found_at")
-
-
-def find_attempts(before: datetime) -> QuerySet[Attempt]:
-    return Attempt.objects.filter(checked_at__lt=before).order_by("pk")
+def older(model: type[Model], column: str, order: str = "pk") -> Callable[[datetime], QuerySet[Any]]:
+    """What finds the rows with a time before another one in this column; `order` is that of an index."""
+    return lambda before: model._default_manager.filter(**{f"{column}__lt": before}).order_by(order)
 
 
 def find_logs(before: datetime) -> QuerySet[BatchLog]:
     """Entries of the log, except the last entry of each batch, which explains its status."""
     later = BatchLog.objects.filter(batch=OuterRef("batch"), pk__gt=OuterRef("pk"))
     return BatchLog.objects.filter(Q(batch=None) | Exists(later), created_at__lt=before).order_by("pk")
-
-
-def find_hosts(before: datetime) -> QuerySet[Host]:
-    """Hosts that have asked for nothing since."""
-    return Host.objects.filter(not_before__lt=before).order_by("pk")
-
-
-def find_sessions(before: datetime) -> QuerySet[Any]:
-    return Session.objects.filter(expire_date__lt=before).order_by("expire_date")
-
-
-def find_responses(before: datetime) -> QuerySet[Any]:
-    stored: Any = apps.get_model("batches", "StoredResponse")
-    found: QuerySet[Any] = stored.objects.filter(created_at__lt=before).order_by("created_at")
-    return found
 
 
 BATCHES = Rule("batches", "batch", "batches", Batch.objects.ended_before)
@@ -85,16 +64,18 @@ def list_rules() -> Iterator[Rule]:
     """The rules that are switched on."""
     rules = [
         BATCHES,
-        Rule("stories", "story", "stories", find_stories),
-        Rule("attempts", "earlier check", "earlier checks", find_attempts),
+        Rule("stories", "story", "stories", older(StoryResult, "found_at", "found_at")),
+        Rule("attempts", "earlier check", "earlier checks", older(Attempt, "checked_at")),
         Rule("logs", "log entry", "log entries", find_logs),
         Rule("deliveries", "delivery", "deliveries", find_idle),
-        Rule("hosts", "host", "hosts", find_hosts),
+        Rule("hosts", "host", "hosts", older(Host, "not_before")),
     ]
     if apps.is_installed("django.contrib.sessions"):
-        rules.append(Rule("sessions", "expired session", "expired sessions", find_sessions))
+        sessions = older(apps.get_model("sessions", "Session"), "expire_date", "expire_date")
+        rules.append(Rule("sessions", "expired session", "expired sessions", sessions))
     if apps.is_installed("rest_framework.authtoken"):
-        rules.append(Rule("responses", "stored answer", "stored answers", find_responses))
+        responses = older(apps.get_model("batches", "StoredResponse"), "created_at", "created_at")
+        rules.append(Rule("responses", "stored answer", "stored answers", responses))
     return (rule for rule in rules if rule.days)
 
 

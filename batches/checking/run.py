@@ -60,7 +60,15 @@ class Run:
         self._processes = processes
         self._loop = asyncio.get_running_loop()
         self._refusal: Refusal | None = None
-        self._heartbeat = self._make_heartbeat(claimed_at)
+        self._heartbeat = Heartbeat(
+            self._beat,
+            renewed=claimed_at,
+            lease=config.lease_seconds,
+            patience=max(config.lease_seconds, config.check_timeout),
+            on_refused=self._on_refused,
+            on_lapsed=lambda: self._checks.interrupt(),
+            on_renewed=lambda: self._checks.start(),
+        )
         self._watch, self._prober = Watch(config), Prober(config, database)
         self._checks = Checks(
             checker, claimed.batch.checker, config, self._on_progress, self._may_check, self._watch.note
@@ -124,21 +132,6 @@ class Run:
     def has_checked_all(self) -> bool:
         """Whether nothing is left in its partitions: it was not stopped, or its last checks were already running."""
         return self._partitions.has_checked_all
-
-    def _make_heartbeat(self, claimed_at: float) -> Heartbeat:
-        """Beat well within the lease, and often enough that a pause soon stops the checks, not only their recording."""
-        interval = min(self._config.lease_seconds / 3, 2.0)
-        patience = max(self._config.lease_seconds, self._config.check_timeout)
-        return Heartbeat(
-            self._beat,
-            self._on_refused,
-            lambda: self._checks.interrupt(),
-            lambda: self._checks.start(),
-            claimed_at,
-            interval,
-            self._config.lease_seconds,
-            patience,
-        )
 
     def _beat(self) -> object:
         """In the thread of the heartbeat."""

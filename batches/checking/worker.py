@@ -35,7 +35,7 @@ from .lag import measuring_lag
 from .open_files import fit_concurrency
 from .outage import Offline, Prober, unless
 from .run import Run, RunOver
-from .scheduling import do_what_is_due, scheduling, tell_of_return
+from .upkeep import do_upkeep, doing_upkeep, tell_of_return
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +87,6 @@ class Worker:
         #: The signal that stopped the worker, if any.
         self.stopped_by: int | None = None
         self._stopped_at = 0.0
-        self._claimed_at = 0.0
         # One thread owns the only connection: it records while the event loop checks.
         self._database_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="database")
 
@@ -133,8 +132,8 @@ class Worker:
             await self._database(tell_of_return)
         await self._database(self._manager.start_worker, self.name)
         delivers = delivering(self._config, self._database, self._stop) if self._delivers else nullcontext()
-        schedules = scheduling(self._manager, self._config.poll_seconds) if self._delivers else nullcontext()
-        async with measuring_lag(), delivers, schedules, pinging(self._config) as self._pinger:
+        upkeep = doing_upkeep(self._manager, self._config.poll_seconds) if self._delivers else nullcontext()
+        async with measuring_lag(), delivers, upkeep, pinging(self._config) as self._pinger:
             try:
                 await self._work_until_stopped()
             finally:  # even when stopped immediately
@@ -144,10 +143,11 @@ class Worker:
     async def _work_until_stopped(self) -> None:
         while not (self._stop.is_set() or self._is_over) and not await self._database(self._finished):
             version = await self._database(Queue.objects.read_version)
+            claimed_at = time.monotonic()  # the lease counts from before the claim: it may be frozen right after it
             claimed = await self._claim()
             if claimed is not None:
                 with log_context(batch_id=str(claimed.batch.pk), run_id=str(claimed.run_token)):
-                    await self._work_on(claimed)
+                    await self._work_on(claimed, claimed_at)
                 continue
             await self._tidy()
             if self._is_task:
@@ -157,7 +157,7 @@ class Worker:
     async def _tend(self) -> None:
         async with delivering(self._config, self._database, self._stop):
             await self._tidy()
-            await self._database(do_what_is_due, self._manager, self._stop.is_set)
+            await self._database(do_upkeep, self._manager, self._stop.is_set)
 
     async def _tidy(self) -> None:
         await self._database(self._manager.purge_deleted)
@@ -204,17 +204,9 @@ class Worker:
     async def _claim(self) -> ClaimedRun | None:
         if self._is_offline and await self._database(have_others_continued):
             return None  # only this machine is offline
-        claimed = await self._database(self._claim_run)
+        claimed = await self._database(self._manager.claim_run, self.name, self._processes, self._is_task)
         self._is_offline = self._is_offline and claimed is None
         return claimed
-
-    def _claim_run(self) -> ClaimedRun | None:
-        """Runs in the database thread.
-
-        The lease counts from before the call, since the worker may be frozen right after it.
-        """
-        self._claimed_at = time.monotonic()
-        return self._manager.claim_run(self.name, self._processes, self._is_task)
 
     async def _recover(self) -> None:
         """During an outage, probe hosts repeatedly, and release the queue when one answers."""
@@ -237,7 +229,7 @@ class Worker:
         since = await self._database(queries.find_start_of_outage, batch, offline.since)
         await self._database(self._manager.report_outage, batch.pk, token, str(offline), since)
 
-    async def _work_on(self, claimed: ClaimedRun) -> None:
+    async def _work_on(self, claimed: ClaimedRun, claimed_at: float) -> None:
         batch, token = claimed.batch, claimed.run_token
         done, total = f"{batch.completed_profiles:,}", f"{batch.total_profiles:,}"
         logger.info("Checking “%s”: %s of %s profiles done", batch, done, total)
@@ -245,9 +237,7 @@ class Worker:
             self._pinger.ping(Ping.START, batch.pk)
         try:
             checker = load_checker(batch.checker, self._config)
-            self._run = Run(
-                claimed, self._claimed_at, self._manager, checker, self._config, self._database, self._processes
-            )
+            self._run = Run(claimed, claimed_at, self._manager, checker, self._config, self._database, self._processes)
             if self._stop.is_set() or self._is_over:
                 self._run.stop()
             await self._run.work()

@@ -4,6 +4,7 @@ import asyncio
 import threading
 import time
 
+from batches.checking import heartbeat as heartbeat_module
 from batches.checking.heartbeat import Heartbeat
 from batches.tests.support.processes import WAIT_SECONDS
 
@@ -12,6 +13,7 @@ def test_a_beat_that_returns_from_the_database_after_the_end_of_the_worker_does_
     beats, ended = threading.Event(), threading.Event()
     raised = []
     monkeypatch.setattr(threading, "excepthook", raised.append)
+    monkeypatch.setattr(heartbeat_module, "INTERVAL", 0.001)
 
     def beat():
         beats.set()
@@ -22,9 +24,8 @@ def test_a_beat_that_returns_from_the_database_after_the_end_of_the_worker_does_
         async with heartbeat:
             assert await asyncio.to_thread(beats.wait, WAIT_SECONDS)
 
-    heartbeat = Heartbeat(
-        beat, *3 * [lambda *_: None], renewed=time.monotonic(), interval=0.001, lease=60.0, patience=60.0
-    )
+    callbacks = dict.fromkeys(("on_refused", "on_lapsed", "on_renewed"), lambda *_: None)
+    heartbeat = Heartbeat(beat, renewed=time.monotonic(), lease=60.0, patience=60.0, **callbacks)
     asyncio.run(work())
     ended.set()
     heartbeat._thread.join(WAIT_SECONDS)

@@ -15,7 +15,7 @@ from django.utils import timezone
 from batches.batch_manager import BatchManager
 from batches.checking import pruning
 from batches.checking.pruning import Pruner, list_rules, prune_chunk
-from batches.checking.scheduling import do_what_is_due
+from batches.checking.upkeep import do_upkeep
 from batches.conf import Config, config_from_environment
 from batches.models import Attempt, Batch, BatchLog, Host, StoryResult, Webhook, WebhookDelivery
 from batches.models.api import StoredResponse
@@ -205,9 +205,9 @@ def test_several_workers_at_once_do_no_harm(everything_is_pruned, monkeypatch):
 @pytest.mark.django_db(transaction=True)
 def test_a_fault_is_logged_and_the_rest_of_the_work_is_done(monkeypatch, caplog):
     monkeypatch.setattr(pruning, "list_rules", lambda: 1 / 0)
-    monkeypatch.setattr("batches.checking.scheduling.PRUNER", Pruner())
+    monkeypatch.setattr("batches.checking.upkeep.PRUNER", Pruner())
     with caplog.at_level(logging.ERROR):
-        do_what_is_due(BatchManager(), lambda: False)
+        do_upkeep(BatchManager(), lambda: False)
     assert [record.message for record in caplog.records] == ["Old rows could not be pruned"]
 
 
@@ -216,9 +216,9 @@ def test_one_line_reports_an_unavailable_database(monkeypatch, caplog):
     def fail():
         raise OperationalError("connection refused\n")
 
-    monkeypatch.setattr("batches.checking.scheduling.write_alerts", fail)
-    monkeypatch.setattr("batches.checking.scheduling.prepare_messages", pytest.fail)
-    do_what_is_due(BatchManager(), lambda: False)
+    monkeypatch.setattr("batches.checking.upkeep.write_alerts", fail)
+    monkeypatch.setattr("batches.checking.upkeep.prepare_messages", pytest.fail)
+    do_upkeep(BatchManager(), lambda: False)
     [record] = caplog.records
     assert record.message == "Database error, schedules and messages wait: connection refused"
     assert record.exc_info is None

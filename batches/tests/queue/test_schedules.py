@@ -11,7 +11,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from batches.batch_manager import BatchManager
-from batches.checking.scheduling import scheduling
+from batches.checking.upkeep import doing_upkeep
 from batches.models import Batch, BatchLog, BatchProfile, ListProfile, Profile, ProfileList
 from batches.queue import lists, schedules
 from batches.queue.refusals import Code
@@ -496,7 +496,7 @@ def test_a_worker_queues_due_lists_while_it_checks(manager):
     async def work():
         nonlocal loop, seen
         loop, seen = asyncio.get_running_loop(), asyncio.Event()
-        async with asyncio.timeout(60), scheduling(Watched("w", "worker"), 0.01):
+        async with asyncio.timeout(60), doing_upkeep(Watched("w", "worker"), 0.01):
             await seen.wait()
 
     loop = seen = None

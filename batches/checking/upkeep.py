@@ -23,12 +23,12 @@ PRUNER = Pruner()
 
 
 @asynccontextmanager
-async def scheduling(manager: BatchManager, poll_seconds: float) -> AsyncIterator[None]:
+async def doing_upkeep(manager: BatchManager, poll_seconds: float) -> AsyncIterator[None]:
     """Look for messages and due lists in the background of the `async with` block.
 
     This uses a thread with its own connection: the rows of a long list must not delay results and heartbeats.
     """
-    ended, thread = Event(), ThreadPoolExecutor(max_workers=1, thread_name_prefix="schedules")
+    ended, thread = Event(), ThreadPoolExecutor(max_workers=1, thread_name_prefix="upkeep")
     work = asyncio.create_task(_poll(manager, poll_seconds, ended, thread))
     try:
         yield
@@ -43,11 +43,11 @@ async def scheduling(manager: BatchManager, poll_seconds: float) -> AsyncIterato
 async def _poll(manager: BatchManager, poll_seconds: float, ended: Event, thread: ThreadPoolExecutor) -> None:
     loop = asyncio.get_running_loop()
     while True:
-        await loop.run_in_executor(thread, do_what_is_due, manager, ended.is_set)
+        await loop.run_in_executor(thread, do_upkeep, manager, ended.is_set)
         await asyncio.sleep(poll_seconds)
 
 
-def do_what_is_due(manager: BatchManager, should_stop: Callable[[], bool]) -> None:
+def do_upkeep(manager: BatchManager, should_stop: Callable[[], bool]) -> None:
     """Prepare messages first: they read current data, and long lists take time.
 
     Without a database, the rest waits, too.
