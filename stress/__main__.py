@@ -1,7 +1,5 @@
 """Injects each fault on each database and prints the outcome."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

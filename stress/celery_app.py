@@ -1,7 +1,5 @@
 """The project's Celery application, with results that are signed for the audit. STRESS_TWICE doubles all messages."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from typing import Any

@@ -4,8 +4,6 @@ The fork server imports this module and Django once, without opening a connectio
 and frozen like any other, then takes 20 ms instead of a second.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import random

@@ -22,7 +22,8 @@ HEAD_START = 0.003
 
 YES, NOTHING, RAISED = "yes", "nothing", "raised"
 
-Call = tuple[str, tuple[Any, ...]]
+#: The name of a call of the manager, its arguments, and those by name.
+Call = tuple[str, tuple[Any, ...], dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +40,12 @@ def make_calls(link: Connection) -> None:
     _slow_commits()
     manager = BatchManager(actor="caller")
     while (order := link.recv()) != "stop":
-        name, arguments, instant = order
+        name, arguments, named, instant = order
         call = _create_batch if name == "insert" else getattr(manager, name)
         while time.monotonic() < instant:
             pass
         try:
-            seen = arguments[2:] if name == "move_batch" else ()
-            expected = dict(zip(["expected_version"], seen, strict=False))
-            result = _describe(call(*arguments[: len(arguments) - len(seen)], **expected))
+            result = _describe(call(*arguments, **named))
         except Exception as error:
             result = f"{RAISED} {type(error).__name__}: {error}"
         link.send(("returned", time.monotonic(), result))
@@ -112,13 +111,13 @@ def _make_waiting(count: int) -> list[UUID]:
 
 
 def _call_twice(status: str, name: str, *arguments: Any) -> Callable[[], Sequence[Call]]:
-    return lambda: [(name, (_make_in_status(status), *arguments))] * 2
+    return lambda: [(name, (_make_in_status(status), *arguments), {})] * 2
 
 
 def _move_with_version() -> Sequence[Call]:
     pk = _make_in_status("queued")
     manager.move_batch(pk, 3)
-    return [("move_batch", (pk, 1, Queue.objects.get().version))] * 2
+    return [("move_batch", (pk, 1), {"expected_version": Queue.objects.get().version})] * 2
 
 
 def _call_on_two(status: str, name: str, *arguments: Any) -> Callable[[], Sequence[Call]]:
@@ -127,7 +126,7 @@ def _call_on_two(status: str, name: str, *arguments: Any) -> Callable[[], Sequen
         if status == "paused":
             assert all(manager.pause_batch(pk) for pk in pks)
         _make_waiting(3)
-        return [(name, (pk, *arguments)) for pk in pks]
+        return [(name, (pk, *arguments), {}) for pk in pks]
 
     return prepare
 
@@ -135,7 +134,7 @@ def _call_on_two(status: str, name: str, *arguments: Any) -> Callable[[], Sequen
 def _call_queue(name: str, *arguments: Any) -> Callable[[], Sequence[Call]]:
     def prepare() -> Sequence[Call]:
         _make_waiting(3)
-        return [(name, arguments)] * 2
+        return [(name, arguments, {})] * 2
 
     return prepare
 
@@ -143,35 +142,35 @@ def _call_queue(name: str, *arguments: Any) -> Callable[[], Sequence[Call]]:
 def _retry_the_failed_one() -> Sequence[Call]:
     pk = _make_in_status("done")
     failed = BatchProfile.objects.get(batch=pk, status=BatchProfile.Status.FAILED).profile_id
-    return [("retry_failed", (pk, None, [failed]))] * 2
+    return [("retry_failed", (pk,), {"profiles": [failed]})] * 2
 
 
 def _hold_and_stop() -> Sequence[Call]:
     _make_in_status("running")
-    return [("hold_queue", ("why", None, True))] * 2
+    return [("hold_queue", ("why",), {"stop_running": True})] * 2
 
 
 def _release() -> Sequence[Call]:
     manager.hold_queue("why")
-    return [("release_queue", ())] * 2
+    return [("release_queue", (), {})] * 2
 
 
 def _claim_started() -> Sequence[Call]:
     [pk] = _make_waiting(1)
     assert manager.start_batch(pk)
-    return [("claim_run", ("worker",))] * 2
+    return [("claim_run", ("worker",), {})] * 2
 
 
 def _interrupt() -> Sequence[Call]:
     _make_in_status("running")
     [pk] = _make_waiting(1)
-    return [("start_batch", (pk, True))] * 2
+    return [("start_batch", (pk,), {"preempt": True})] * 2
 
 
 def _move_to_the_head() -> Sequence[Call]:
     pk = _make_in_status("queued")
     assert manager.move_batch(pk, 3)
-    return [("move_batch", (pk, 1))] * 2
+    return [("move_batch", (pk, 1), {})] * 2
 
 
 PAIRS = {

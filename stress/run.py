@@ -68,7 +68,7 @@ def run_fault(house: House, name: str, seed: int, scale: float, mutant: str = ""
     fault, vendor = FAULTS[name], house.database.vendor
     count = MUTANT_COUNT[name] if mutant else scale_count(fault, scale)
     began = time.monotonic()
-    with Stage(house, mutant, dict(fault.config), fault.workers, f"{seed} {vendor} {name} {mutant}") as stage:
+    with Stage(house, mutant, fault.config, fault.workers, f"{seed} {vendor} {name} {mutant}") as stage:
         try:
             fault.make(stage, count)
             if not stage.not_tried:

@@ -6,9 +6,9 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import count
 from multiprocessing.connection import wait as wait_for
 from pathlib import Path
@@ -18,7 +18,19 @@ from typing import Any, Self
 from django.db import DatabaseError, connection, connections, transaction
 
 from batches.batch_manager import BatchManager
-from batches.models import Attempt, Batch, BatchLog, EndedLease, Lease, Partition, Profile, Queue, StoryResult, Worker
+from batches.models import (
+    Attempt,
+    Batch,
+    BatchLog,
+    BatchProfile,
+    EndedLease,
+    Lease,
+    Partition,
+    Profile,
+    Queue,
+    StoryResult,
+    Worker,
+)
 from batches.reports.doctor import diagnose
 
 from . import audit, callers, child, databases, server, site, watcher, worker
@@ -40,6 +52,12 @@ MAX_BREACHES = 5
 MAX_EVENTS = 200
 
 PROFILES, DELAY_MS = 24, 15
+
+#: What is emptied between two stages, those first that refer to others.
+TABLES = (
+    *(BatchLog, StoryResult, Attempt, EndedLease, Partition, Lease, BatchProfile),
+    *(Batch, Profile, Queue, Worker),
+)
 
 Status = Batch.Status
 Event = tuple[Any, ...]
@@ -97,32 +115,33 @@ class House:
     credentials: callers.Credentials
 
 
-@dataclass
 class Stage:
-    """Starts with an empty queue. Kills the remaining processes when it ends."""
+    """Starts with an empty queue. Kills the remaining processes when it ends.
 
-    house: House
-    mutant: str = ""
-    config: dict[str, Any] = field(default_factory=dict)
-    #: Number of workers on each batch.
-    workers: int = 2
-    #: The seed of the choices of this process and its children.
-    seed: str = ""
-    url: str = ""
-    tried: int = 0
-    breaches: list[str] = field(default_factory=list)
-    #: Seconds from each fault until the queue recovered.
-    recoveries: list[float] = field(default_factory=list)
-    snapshots: int = 0
-    longest_stall: float = 0.0
-    #: How often each outcome of a call occurred.
-    responses: Counter[str] = field(default_factory=Counter)
-    not_tried: str = ""
-    #: Maximum concurrent requests to a host.
-    at_once: int = PER_HOST
+    `config` is for the processes, of which `workers` share each batch. `seed` decides the choices of all.
+    """
 
-    def __post_init__(self) -> None:
-        self.server = self.house.server
+    def __init__(
+        self, house: House, mutant: str = "", config: Mapping[str, Any] | None = None, workers: int = 2, seed: str = ""
+    ) -> None:
+        self.house = house
+        self.mutant = mutant
+        self.config = config
+        self.workers = workers
+        self.seed = seed
+        #: The database of the processes that are started from now on, if not that of the house.
+        self.url = ""
+        #: Why the fault was not tried, if so, and how often it was.
+        self.not_tried, self.tried = "", 0
+        self.breaches: list[str] = []
+        #: Seconds from each fault until the queue recovered.
+        self.recoveries: list[float] = []
+        self.snapshots, self.longest_stall = 0, 0.0
+        #: How often each outcome of a call occurred.
+        self.responses: Counter[str] = Counter()
+        #: How many requests a host may get at once.
+        self.at_once = PER_HOST
+        self.server = house.server
         #: Every process that was started, including the watcher.
         self.actors: list[Actor] = []
         self._events: list[tuple[Actor, Event]] = []
@@ -314,9 +333,9 @@ class Stage:
         assert isinstance(batch, Batch), batch
         return batch
 
-    def keep_waiting(self, batches: int = callers.ENOUGH + 1) -> None:
-        """Keep at least this many batches in the queue."""
-        for _ in range(batches - Batch.objects.queued().count()):
+    def keep_waiting(self) -> None:
+        """Keep so many batches in the queue that the callers may pause one."""
+        for _ in range(callers.ENOUGH + 1 - Batch.objects.queued().count()):
             self.make_batch(random.randint(PROFILES // 2, PROFILES))
 
     def refill(self) -> None:
@@ -386,7 +405,7 @@ class Stage:
 
     def _find_bad_orders(self) -> Iterator[str]:
         """A confirmed order is one batch, even if it was sent twice."""
-        rows = Batch.profiles.rel.related_model.objects.filter(profile__url__contains="/order-")
+        rows = BatchProfile.objects.filter(profile__url__contains="/order-")
         created = Counter(rows.values_list("profile__url", flat=True))
         if lost := set(self._ordered) - set(created):
             yield f"{len(lost)} ordered profiles are not in any batch, such as {min(lost)}"
@@ -397,10 +416,7 @@ class Stage:
 def empty_tables(*, close: bool = True) -> None:
     """Restore the state after the migrations, without their cost. In one transaction: the watcher may be running."""
     with transaction.atomic(), connection.cursor() as cursor:
-        for table in (audit.CHANGES, *(model._meta.db_table for model in (BatchLog, StoryResult, *_ROWS))):
+        for table in (audit.CHANGES, *(model._meta.db_table for model in TABLES)):
             cursor.execute(f"DELETE FROM {table}")
     if close:
         connections.close_all()
-
-
-_ROWS = (Attempt, EndedLease, Partition, Lease, Batch.profiles.rel.related_model, Batch, Profile, Queue, Worker)

@@ -1,7 +1,5 @@
 """Lists: named sets of profiles that can be edited. A batch is one run of a list, or of chosen profiles."""
 
-from __future__ import annotations
-
 import uuid
 from datetime import datetime
 from typing import Self, cast
@@ -142,7 +140,7 @@ class Members(models.QuerySet["ListProfile"]):
 class CurrentMembers(models.Manager["ListProfile"]):
     """The current profiles of lists, without those that are being added or have been removed."""
 
-    def get_queryset(self) -> models.QuerySet[ListProfile]:
+    def get_queryset(self) -> "models.QuerySet[ListProfile]":
         now = F("list__edition")
         members = super().get_queryset().filter(first_edition__lte=now, last_edition__gte=now)
         return members.filter(list__deleted_at=None)

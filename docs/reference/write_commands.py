@@ -1,7 +1,5 @@
 """Writes the reference page of the commands from their help: `make reference`."""
 
-from __future__ import annotations
-
 import os
 import sys
 from argparse import SUPPRESS, Action, ArgumentParser, _SubParsersAction

@@ -3,8 +3,6 @@
 Starts the application with the demo on a separate database, checks feeds for half a minute, and opens it in Chromium.
 """
 
-from __future__ import annotations
-
 import os
 import secrets
 import shutil

@@ -68,8 +68,8 @@ def pairs(stage: Stage, count: int) -> None:
         orders = pair.prepare()
         last_line = BatchLog.objects.latest("pk").pk
         instant = time.monotonic() + HEAD_START
-        for actor, (call, arguments) in zip(two, orders, strict=True):
-            actor.send((call, arguments, instant))
+        for actor, call in zip(two, orders, strict=True):
+            actor.send((*call, instant))
         events = [stage.wait_for_event(actor, "returned", seconds=TOLERANCE * 15) for actor in two]
         results = sorted(event[2] for event in events if event)
         lines = BatchLog.objects.filter(pk__gt=last_line).count()

@@ -4,8 +4,6 @@ libcurl reports the sockets that it waits for, and our own selector watches them
 its cost per event is not paid for each socket, and no thread is involved.
 """
 
-from __future__ import annotations
-
 import asyncio
 import errno
 import re
@@ -122,7 +120,7 @@ class Transfer:
     """One of libcurl's handles, with the data received for its current request."""
 
     def __init__(
-        self, options: Mapping[int, Any], allowed: Sequence[Network], memory: Memory, idle: list[Transfer]
+        self, options: Mapping[int, Any], allowed: Sequence[Network], memory: Memory, idle: "list[Transfer]"
     ) -> None:
         self._allowed = allowed
         self._memory = memory

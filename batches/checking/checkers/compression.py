@@ -1,7 +1,5 @@
 """Decompresses bodies according to their bytes rather than the header, and never to more than a limit."""
 
-from __future__ import annotations
-
 import zlib
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -88,7 +86,7 @@ def unpack_deflate(body: bytes) -> Iterator[bytes]:
     yield from _inflate(zlib.decompressobj(zlib.MAX_WBITS if has_header else -zlib.MAX_WBITS), body)
 
 
-def _inflate(stream: zlib._Decompress, body: bytes) -> Iterator[bytes]:
+def _inflate(stream: "zlib._Decompress", body: bytes) -> Iterator[bytes]:
     while body and not stream.eof:
         piece = stream.decompress(body, STEP)
         if not piece and not stream.unconsumed_tail:

@@ -1,7 +1,5 @@
 """Random sequences of calls, including late ones of workers, compared with a model of the queue in plain Python."""
 
-from __future__ import annotations
-
 import os
 import uuid
 from dataclasses import dataclass, field

@@ -4,8 +4,6 @@ The canaries are real sockets on 127.0.0.1 and ::1. Made up are the owners of na
 169.254.169.254, fd00::1, …) can be reached from here at all.
 """
 
-from __future__ import annotations
-
 import asyncio
 import errno
 import socket

@@ -4,8 +4,6 @@ Prints how many connections were accepted for the addresses inside, first guarde
 Nothing of libcurl is replaced: its own connections count. Needs root, and `ip`.
 """
 
-from __future__ import annotations
-
 import asyncio
 import json
 import os
