@@ -8,28 +8,23 @@ leases → partitions → profiles; webhooks after the batch. Expected outcomes 
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from typing import Any, Literal
 
 from django.db import transaction
-from django.db.models import F, QuerySet
+from django.db.models import F
 from django.db.models.functions import Now
-from django.utils import timezone
 
 from .limits import MAX_ERROR
-from .lists.imports import ProfileAddress
-from .models import Action, Batch, Profile, Queue
+from .models import Action, Batch, Queue
 from .queue.contents import (
     COUNTERS_AT_ZERO,
-    collect_names,
+    Profiles,
     copy_profiles,
     hidden,
-    insert_batch_profiles,
-    insert_profiles,
-    insert_selected_profiles,
+    prepare_rows,
     purge_deleted,
-    stay_hidden,
 )
 from .queue.editions import settle_all
 from .queue.feeds import FeedCalls
@@ -89,7 +84,7 @@ class BatchManager(
     def create_batch(
         self,
         name: str,
-        profiles: Iterable[ProfileAddress | Profile | str] = (),
+        profiles: Profiles = (),
         priority: int = 0,
         checker: str = "feed",
         queue: bool = True,
@@ -114,7 +109,7 @@ class BatchManager(
     def preparing_batch(
         self,
         name: str,
-        profiles: Iterable[ProfileAddress | Profile | str] = (),
+        profiles: Profiles = (),
         priority: int = 0,
         checker: str = "feed",
         queue: bool = True,
@@ -130,17 +125,12 @@ class BatchManager(
         require_priority(priority)
         require_checker(checker)
         require_flag(count_first)
-        selected = profiles if isinstance(profiles, QuerySet) else None
-        names = {} if selected is not None else collect_names(profiles)
+        store_rows = prepare_rows(profiles)
         if keep:
             require_free_name(name)
         batch = Batch(id=id or uuid.uuid4(), name=name, priority=priority, checker=checker, count_first=count_first)
         with hidden(batch):
-            if selected is not None:
-                total = insert_selected_profiles(batch.pk, selected)
-            else:
-                insert_profiles(names, after_chunk=lambda: stay_hidden(batch.pk))
-                total = insert_batch_profiles(batch.pk, names)
+            total = store_rows(batch)
             if keep:
                 with self._preparing_first_run(batch) as reveal_both:
                     yield lambda: reveal_both(total, queue)
@@ -171,7 +161,7 @@ class BatchManager(
                 return self._reveal(batch, Action.REPEAT_BATCH, total, previous=source)
 
         with hidden(batch):
-            copied = copy_profiles(source, batch.pk)
+            copied = copy_profiles(source, batch)
             yield reveal
 
     @transition(Action.RENAME_BATCH)
@@ -247,9 +237,7 @@ class BatchManager(
             if running is not None:
                 self._interrupt(running, f"stopped by the hold: {reason}" if reason else "stopped by the hold")
             if running or not (queue.held and (queue.hold_reason, queue.held_until) == (reason, until)):
-                message = f"{reason} (until {until.astimezone(UTC):%Y-%m-%d %H:%M} UTC)".strip() if until else reason
-                stopped = {"stopped": running} if running else {}
-                self._set_hold(message, by=self.actor, at=timezone.now(), until=until, why=reason, **stopped)
+                self._set_hold(reason, until, **({"stopped": running} if running else {}))
         return True
 
     def release_queue(self) -> Literal[True]:

@@ -14,13 +14,14 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from batches.lists.addresses import InvalidAddress
-from batches.models import Webhook, WebhookDelivery
+from batches.models import Subscription, Webhook, WebhookDelivery
 from batches.notifications import outbox
 from batches.queue.values import as_uuid
 from batches.reports.outlook import forecast_queue
 from batches.text import Sentence, counted
 
 from . import display
+from .actions import get_manager
 from .base import ReadOnlyAdmin
 from .buttons import PageWithButtons
 from .filters import BatchFilter, ValueFilter
@@ -127,15 +128,17 @@ class WebhookAdmin(PageWithButtons):
     # Deleting
 
     def delete_model(self, request: HttpRequest, obj: Webhook) -> None:
-        outbox.delete_webhooks([obj.pk])
+        get_manager(request).delete_webhooks([obj.pk])
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Webhook]) -> None:
-        outbox.delete_webhooks(queryset.values_list("pk", flat=True))
+        get_manager(request).delete_webhooks(queryset.values_list("pk", flat=True))
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
         """Names and counts for the confirmation page. Django's default would load every delivery."""
         deliveries = WebhookDelivery.objects.filter(webhook__in=objs).count()
+        subscriptions = Subscription.objects.filter(webhook__in=objs).count()
         counts = {_("webhooks"): len(objs), _("deliveries"): display.number(deliveries)}
+        counts |= {_("subscriptions"): display.number(subscriptions)} if subscriptions else {}
         return [str(webhook) for webhook in objs], counts, set(), []
 
 

@@ -25,6 +25,8 @@ PROFILE_COLUMNS = (
 REJECT_COLUMNS = ("line", "text", "reason")
 STORY_COLUMNS = ("found_at", "published_at", "title", "url", "profile_url", "profile_name", "story_id")
 
+Exporter = Callable[..., Iterator[str]]
+
 MEDIA_TYPES = {"csv": "text/csv", "jsonl": "application/x-ndjson", "opml": "text/x-opml"}
 
 # Spreadsheets run a cell that starts like this as a formula, even after quotes and invisible characters. Their cells
@@ -41,7 +43,7 @@ FORMULA = re.compile(
 ADDRESS = re.compile(r"https?://[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]*")
 
 
-def export_csv(rows: Iterable[Any], columns: Sequence[str] = COLUMNS) -> Iterator[str]:
+def export_csv(rows: Iterable[Any], columns: Sequence[str]) -> Iterator[str]:
     echo: Any = SimpleNamespace(write=str)  # a file that only returns the line from `writerow`
     writer = csv.writer(echo)
     yield writer.writerow(columns)
@@ -49,7 +51,7 @@ def export_csv(rows: Iterable[Any], columns: Sequence[str] = COLUMNS) -> Iterato
         yield writer.writerow(map(_escape_formula, values))
 
 
-def export_jsonl(rows: Iterable[Any], columns: Sequence[str] = COLUMNS) -> Iterator[str]:
+def export_jsonl(rows: Iterable[Any], columns: Sequence[str]) -> Iterator[str]:
     # With options, `json.dumps` creates an encoder for each row, which took a third of the time.
     encode = json.JSONEncoder(ensure_ascii=False).encode
     for values in _read_values(rows, columns):
@@ -64,21 +66,15 @@ def export_opml(rows: Iterable[Any]) -> Iterator[str]:
     yield "</body>\n</opml>\n"
 
 
-Exporter = Callable[..., Iterator[str]]
-EXPORTERS: dict[str, Exporter] = {"csv": export_csv, "jsonl": export_jsonl, "opml": export_opml}
-MEMBER_EXPORTERS: dict[str, Exporter] = {
-    "csv": partial(export_csv, columns=MEMBER_COLUMNS),
-    "jsonl": partial(export_jsonl, columns=MEMBER_COLUMNS),
-    "opml": export_opml,
-}
-PROFILE_EXPORTERS: dict[str, Exporter] = {
-    "csv": partial(export_csv, columns=PROFILE_COLUMNS),
-    "jsonl": partial(export_jsonl, columns=PROFILE_COLUMNS),
-    "opml": export_opml,
-}
-STORY_EXPORTERS: dict[str, Exporter] = {
-    format: partial(EXPORTERS[format], columns=STORY_COLUMNS) for format in ("csv", "jsonl")
-}
+def export_as_table(columns: Sequence[str]) -> dict[str, Exporter]:
+    return {"csv": partial(export_csv, columns=columns), "jsonl": partial(export_jsonl, columns=columns)}
+
+
+#: By format.
+STORY_EXPORTERS = export_as_table(STORY_COLUMNS)
+EXPORTERS, MEMBER_EXPORTERS, PROFILE_EXPORTERS = (
+    export_as_table(columns) | {"opml": export_opml} for columns in (COLUMNS, MEMBER_COLUMNS, PROFILE_COLUMNS)
+)
 
 
 def _read_values(rows: Iterable[Any], columns: Sequence[str]) -> Iterator[list[Any]]:

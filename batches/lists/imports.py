@@ -1,11 +1,12 @@
 """The result of an import: profiles, rejected entries, or the reason why the list is not valid."""
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
 from itertools import starmap
+from typing import Any
 
 from batches.limits import MAX_NAME, MAX_QUOTE
 from batches.text import Clause, Sentence, clean_text, counted, join
@@ -47,6 +48,30 @@ class Addresses(Collection[ProfileAddress]):
         return isinstance(other, Addresses) and list(self) == list(other)
 
 
+def collect_names(profiles: Iterable[Any]) -> Mapping[str, str]:
+    """Names by normalised address, in the order of first appearance, of addresses or of what has a `url` and a `name`.
+
+    Raises InvalidAddress for a text that is none.
+    """
+    if isinstance(profiles, Addresses):
+        return profiles.names
+    names: dict[str, str] = {}
+    for profile in profiles:
+        url, name = (_normalise(profile), "") if isinstance(profile, str) else (profile.url, profile.name)
+        names[url] = names.get(url) or clean_text(name, MAX_NAME)
+    return names
+
+
+def _normalise(text: str) -> str:
+    try:
+        return normalise_address(text)
+    except InvalidAddress as error:
+        message = Sentence(
+            "%(text)s is not a valid profile address: %(why)s", text=repr(clean_text(text, MAX_QUOTE)), why=str(error)
+        )
+        raise InvalidAddress(message) from error
+
+
 @dataclass(frozen=True, slots=True)
 class Reject:
     """An invalid entry: its line (from 1), its text (at most MAX_QUOTE characters) and the reason in one sentence."""
@@ -67,8 +92,10 @@ class ImportResult:
     @cached_property
     def digest(self) -> str:
         """A hash of the profiles and their order, to recognise a list that was previewed."""
-        lines = (f"{profile.url}\t{profile.name}\n" for profile in self.profiles)
-        return sha256("".join(lines).encode()).hexdigest()
+        digest = sha256()
+        for profile in self.profiles:
+            digest.update(f"{profile.url}\t{profile.name}\n".encode())
+        return digest.hexdigest()
 
 
 class InvalidList(ValueError):

@@ -60,7 +60,7 @@ class InvalidSchedule(ValueError):
 
 def iterate_times(expression: str, zone: str, after: datetime) -> Iterator[datetime]:
     """The times after that moment, in UTC. Raises InvalidSchedule."""
-    for moment in _parse(expression, after.astimezone(_find_zone(zone))):
+    for moment in _parse(expression, after.astimezone(find_zone(zone))):
         # In the second of two equal hours, cronsim would begin with a time in the past, and all times of a skipped hour
         # are equal.
         if (time := moment.astimezone(UTC)) > after:
@@ -69,16 +69,18 @@ def iterate_times(expression: str, zone: str, after: datetime) -> Iterator[datet
 
 
 def next_times(expression: str, zone: str, after: datetime, count: int = 3) -> list[datetime]:
-    return list(islice(iterate_times(expression, zone, after), count))
+    """At most `count` times after that moment, in UTC. Raises InvalidSchedule if there are none."""
+    times = list(islice(iterate_times(expression, zone, after), count))
+    if not times:
+        raise InvalidSchedule(
+            Sentence("%(expression)s never comes. Choose a day that exists.", expression=_quote(expression))
+        )
+    return times
 
 
 def require_schedule(expression: str, zone: str, delay: timedelta, after: datetime) -> None:
     """Raises InvalidSchedule if it is not valid, never occurs, or if a run could be delayed beyond the next one."""
     times = next_times(expression, zone, after, COMPARED)
-    if not times:
-        raise InvalidSchedule(
-            Sentence("%(expression)s never comes. Choose a day that exists.", expression=_quote(expression))
-        )
     shortest = min((later - earlier for earlier, later in pairwise(times)), default=None)
     if delay and shortest is not None and delay >= shortest:
         minutes = shortest.total_seconds() / 60
@@ -115,8 +117,9 @@ def _parse(expression: str, after: datetime) -> CronSim:
         raise InvalidSchedule(message) from error
 
 
-def _find_zone(name: str) -> ZoneInfo:
-    if name not in known_zones():
+def find_zone(name: object) -> ZoneInfo:
+    """Raises InvalidSchedule for anything but the name of a time zone."""
+    if not isinstance(name, str) or name not in known_zones():
         message = Sentence(
             "%(zone)s is not a known time zone. Write one such as Europe/Berlin or UTC.", zone=_quote(name)
         )
@@ -130,5 +133,5 @@ def known_zones() -> frozenset[str]:
     return frozenset(available_timezones())
 
 
-def _quote(text: str) -> str:
+def _quote(text: object) -> str:
     return f"“{clean_text(text, MAX_WANTED)}”"

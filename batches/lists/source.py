@@ -68,9 +68,12 @@ class Piecewise:
     @property
     def line(self) -> int:
         """The line of `at`."""
+        self._count_lines()
+        return self._line
+
+    def _count_lines(self) -> None:
         self._line += self.text.count("\n", self._counted, self.at)
         self._counted = self.at
-        return self._line
 
     def read_on(self, at_least: int = 0) -> None:
         """Drop the used text, and read another piece."""
@@ -80,7 +83,7 @@ class Piecewise:
         self.is_whole = not piece
 
     def drop_used(self) -> None:
-        _ = self.line  # counts the lines that are dropped
+        self._count_lines()
         self.text = self.text[self.at :]
         self.at = self._counted = 0
 

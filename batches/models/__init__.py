@@ -3,7 +3,16 @@
 from django.apps import apps
 
 from .attempts import Attempt
-from .batches import COUNTER_AGGREGATES, DETOUR, STATUS_WORDS, Batch, BatchProfile, BatchQuerySet, aggregate_counters
+from .batches import (
+    COUNTER_AGGREGATES,
+    COUNTER_OF,
+    DETOUR,
+    STATUS_WORDS,
+    Batch,
+    BatchProfile,
+    BatchQuerySet,
+    aggregate_counters,
+)
 from .connections import (
     DATABASE_FAULTS,
     OUTDATED,

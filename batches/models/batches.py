@@ -122,7 +122,11 @@ class BatchQuerySet(HideableQuerySet["Batch"]):
 
     def _renumber(self, position: Combinable) -> None:
         if self.update(position=position + DETOUR):
-            Batch.objects.filter(position__gt=DETOUR).update(position=F("position") - DETOUR)
+            Batch.objects.end_detour()
+
+    def end_detour(self) -> None:
+        """The second step of every renumbering."""
+        self.filter(position__gt=DETOUR).update(position=F("position") - DETOUR)
 
 
 AllBatches = models.Manager.from_queryset(BatchQuerySet)
@@ -385,18 +389,20 @@ class BatchProfile(models.Model):
         return translate(Sentence("%(profile)s (%(status)s)", profile=self.profile, status=STATUS_WORDS[self.status]))
 
 
+#: The counter of a batch that counts its rows with this status. `completed_profiles` counts the rows of all of them.
+COUNTER_OF: Mapping[str, str] = {
+    BatchProfile.Status.OK: "successful_checks",
+    BatchProfile.Status.FAILED: "failed_checks",
+    BatchProfile.Status.SKIPPED: "skipped_profiles",
+}
+
+
 def aggregate_counters(path: str = "") -> dict[str, Count]:
     """The correct values of a batch's counters, as aggregates over its rows at this path."""
-
-    def count(status: str) -> Count:
-        return Count(f"{path}pk", filter=Q(**{f"{path}status": status}))
-
-    return {
-        "total_profiles": Count(f"{path}pk"),
-        "completed_profiles": Count(f"{path}pk", filter=~Q(**{f"{path}status": BatchProfile.Status.PENDING})),
-        "successful_checks": count(BatchProfile.Status.OK),
-        "failed_checks": count(BatchProfile.Status.FAILED),
-        "skipped_profiles": count(BatchProfile.Status.SKIPPED),
+    by_status = {counter: Q(**{f"{path}status": status}) for status, counter in COUNTER_OF.items()}
+    checked = {"completed_profiles": ~Q(**{f"{path}status": BatchProfile.Status.PENDING})} | by_status
+    return {"total_profiles": Count(f"{path}pk")} | {
+        counter: Count(f"{path}pk", filter=condition) for counter, condition in checked.items()
     }
 
 

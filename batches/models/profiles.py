@@ -1,6 +1,5 @@
 """Profiles, and the stories found at them."""
 
-from datetime import datetime
 from typing import Self
 
 from django.db import models
@@ -14,9 +13,9 @@ from .functions import ByBytes
 
 
 class ProfileQuerySet(models.QuerySet["Profile"]):
-    def resting(self, moment: datetime | None = None) -> Self:
-        """Profiles that a scheduled run at this moment (default: now) would leave out."""
-        return self.filter(rests_until__gt=moment or timezone.now())
+    def resting(self) -> Self:
+        """Profiles that a scheduled run would leave out now."""
+        return self.filter(rests_until__gt=timezone.now())
 
     def failing(self) -> Self:
         """The profiles that failed their last check."""

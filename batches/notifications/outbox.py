@@ -198,16 +198,6 @@ def rotate_secret(webhook: Webhook) -> None:
         locked.save(update_fields=["secret", "previous_secret", "previous_secret_until"])
 
 
-def delete_webhooks(webhook_ids: Iterable[int]) -> None:
-    """Delete them with their deliveries, and with the subscriptions that name them."""
-    webhook_ids = list(webhook_ids)
-    with transaction.atomic():
-        # Without the locks, an event written at the same time would make the deletion fail.
-        list(Subscription.objects.select_for_update().filter(webhook__in=webhook_ids).order_by("pk"))
-        locked = Webhook.objects.select_for_update().filter(pk__in=webhook_ids).order_by("pk")
-        Webhook.objects.filter(pk__in=[webhook.pk for webhook in locked]).delete()
-
-
 def signing_secrets(webhook: Webhook) -> tuple[str, ...]:
     """The secrets that sign now, newest first."""
     until = webhook.previous_secret_until

@@ -10,6 +10,7 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -17,11 +18,20 @@ from django.db import DatabaseError, IntegrityError, connection, transaction
 from django.db.models import QuerySet
 from django.db.models.functions import Now
 
-from batches.limits import MAX_NAME, MAX_QUOTE
-from batches.lists.addresses import InvalidAddress, normalise_address
-from batches.lists.imports import Addresses, ProfileAddress
-from batches.models import Attempt, Batch, BatchProfile, ListProfile, Profile, ProfileList, Queue, StoryResult
-from batches.text import Sentence, clean_text
+from batches.lists.addresses import InvalidAddress
+from batches.lists.imports import ProfileAddress, collect_names
+from batches.models import (
+    COUNTER_OF,
+    Attempt,
+    Batch,
+    BatchProfile,
+    ListProfile,
+    Profile,
+    ProfileList,
+    Queue,
+    StoryResult,
+)
+from batches.text import Sentence
 
 from .partitions import partition_of
 from .refusals import Code, Refused
@@ -39,6 +49,11 @@ from .sql import (
     uuid_parameter,
 )
 from .values import find_list
+
+#: What a caller passes as the profiles of a batch or a list: addresses, perhaps with names, or known profiles.
+Profiles = Iterable[ProfileAddress | Profile | str]
+#: Begins each of many transactions. Raises Refused if the caller was interrupted for too long to continue.
+Fence = Callable[[], None]
 
 #: Rows per transaction when a batch is stored, in 0.1 s. On SQLite, others wait for 0.9 s at times with 10,000.
 INSERT_CHUNK = 2_500
@@ -64,13 +79,7 @@ UNCHECKED: dict[str, Any] = {
 }
 
 #: The counters of a batch without any result.
-COUNTERS_AT_ZERO: dict[str, Any] = {
-    "completed_profiles": 0,
-    "successful_checks": 0,
-    "failed_checks": 0,
-    "skipped_profiles": 0,
-    "stories_found": 0,
-}
+COUNTERS_AT_ZERO: dict[str, Any] = dict.fromkeys(["completed_profiles", *COUNTER_OF.values(), "stories_found"], 0)
 
 
 @contextmanager
@@ -113,9 +122,10 @@ def insert_hidden(made: Batch | ProfileList) -> None:
         raise Refused(Code.ALREADY_EXISTS, message) from error
 
 
-def stay_hidden(pk: uuid.UUID, model: type[Batch | ProfileList] = Batch) -> None:
+def stay_hidden(made: Batch | ProfileList) -> None:
     """The fence of imports: one that was interrupted until its rows may have been purged cannot continue."""
-    require_preparation(model.everything.in_preparation().filter(pk=pk).update(deleted_at=Now() + PREPARATION))
+    unseen = type(made).everything.in_preparation().filter(pk=made.pk)
+    require_preparation(unseen.update(deleted_at=Now() + PREPARATION))
 
 
 def require_preparation(updated: int) -> None:
@@ -123,28 +133,25 @@ def require_preparation(updated: int) -> None:
         raise Refused(Code.FENCED, Sentence("Storing the rows was interrupted for too long. Add them again."))
 
 
-def collect_names(profiles: Iterable[ProfileAddress | Profile | str]) -> Mapping[str, str]:
-    """Names by normalised address, in the order of first appearance."""
-    if isinstance(profiles, Addresses):
-        return profiles.names
-    names: dict[str, str] = {}
-    for profile in profiles:
-        url, name = (_normalise(profile), "") if isinstance(profile, str) else (profile.url, profile.name)
-        names[url] = names.get(url) or clean_text(name, MAX_NAME)
-    return names
-
-
-def _normalise(text: str) -> str:
+def clean_profiles(profiles: Profiles) -> Mapping[str, str]:
+    """Names by normalised address, in the order of first appearance. Raises Refused."""
     try:
-        return normalise_address(text)
+        return collect_names(profiles)
     except InvalidAddress as error:
-        message = Sentence(
-            "%(text)s is not a valid profile address: %(why)s", text=repr(clean_text(text, MAX_QUOTE)), why=str(error)
-        )
-        raise Refused(Code.BAD_VALUE, message) from error
+        raise Refused(Code.BAD_VALUE, str(error)) from error
 
 
-def insert_profiles(names: Mapping[str, str], after_chunk: Callable[[], None] = lambda: None) -> None:
+def prepare_rows(profiles: Profiles) -> Callable[[Batch], int]:
+    """What stores a pending row for each of them in a hidden batch, and returns the number of rows. Raises Refused.
+
+    Addresses are read at once. A queryset is read when the rows are stored.
+    """
+    if isinstance(profiles, QuerySet):
+        return partial(_insert_selected, profiles)
+    return partial(_insert_addresses, clean_profiles(profiles))
+
+
+def insert_profiles(names: Mapping[str, str], fence: Fence = lambda: None) -> None:
     """Store the unknown profiles, given as names by address.
 
     They are sorted by address, so that two imports with common addresses wait for each other instead of deadlocking.
@@ -159,7 +166,7 @@ def insert_profiles(names: Mapping[str, str], after_chunk: Callable[[], None] = 
         with _without_lock_timeout():
             return execute(statement, [now(), as_json(chunk)])
 
-    store_chunks(((url, names[url]) for url in sorted(names)), store, after_chunk)
+    store_chunks(((url, names[url]) for url in sorted(names)), store, fence)
 
 
 @contextmanager
@@ -172,44 +179,41 @@ def _without_lock_timeout() -> Iterator[None]:
         execute("SET LOCAL lock_timeout TO DEFAULT", [])
 
 
-def insert_batch_profiles(batch_id: uuid.UUID, urls: Iterable[str]) -> int:
-    """Insert a pending row for each of these known addresses, in this order. Returns the number of rows."""
-    return _insert_rows(batch_id, f"{json_table(NUMBERED_URL)} AS wanted JOIN {PROFILE} AS profile USING (url)", urls)
+def _insert_addresses(names: Mapping[str, str], batch: Batch) -> int:
+    insert_profiles(names, partial(stay_hidden, batch))
+    return _insert_rows(batch, f"{json_table(NUMBERED_URL)} AS wanted JOIN {PROFILE} AS profile USING (url)", names)
 
 
-def insert_selected_profiles(batch_id: uuid.UUID, profiles: QuerySet[Profile]) -> int:
-    """Insert a pending row for each profile of the queryset, oldest first. Returns the number of rows."""
+def _insert_selected(profiles: QuerySet[Profile], batch: Batch) -> int:
+    """Oldest first."""
     selected = Profile.objects.filter(pk__in=profiles.values("pk")).order_by("pk")
-    return _insert_known(batch_id, selected.values_list("pk", flat=True))
+    return _insert_known(batch, selected.values_list("pk", flat=True))
 
 
-def copy_profiles(source: Batch, target: uuid.UUID) -> int:
-    """Insert a pending row into `target` for each row of `source`, or for each profile that its list has now."""
-    return copy_list_profiles(source.list_id, target) if source.list_id else copy_batch_profiles(source.pk, target)
-
-
-def copy_batch_profiles(source: uuid.UUID, target: uuid.UUID) -> int:
-    """Insert a pending row into `target` for each row of `source`. Returns the number of rows."""
+def copy_profiles(source: Batch, batch: Batch) -> int:
+    """Store a pending row in a hidden batch for each row of `source`, or for each profile that its list has now."""
+    if source.list_id:
+        return copy_list_profiles(source.list_id, batch)
     rows = BatchProfile.objects.filter(batch=source).order_by("pk")
-    return _insert_known(target, rows.values_list("profile_id", flat=True))
+    return _insert_known(batch, rows.values_list("profile_id", flat=True))
 
 
-def copy_list_profiles(source: uuid.UUID, target: uuid.UUID) -> int:
-    """Insert a pending row for each profile that is in the list now. Returns the number of rows."""
+def copy_list_profiles(source: uuid.UUID, batch: Batch) -> int:
+    """Store a pending row in a hidden batch for each profile that is in the list now. Returns the number of rows."""
     members = ListProfile.objects.filter(list=source).order_by("pk")
-    return _insert_known(target, members.values_list("profile_id", flat=True))
+    return _insert_known(batch, members.values_list("profile_id", flat=True))
 
 
-def _insert_known(batch_id: uuid.UUID, profile_ids: QuerySet[Any, int]) -> int:
+def _insert_known(batch: Batch, profile_ids: QuerySet[Any, int]) -> int:
     """Insert rows for the matching profiles.
 
     All IDs are read at once, so that they match at one moment: eight bytes each.
     """
     wanted = array("q", profile_ids.iterator())
-    return _insert_rows(batch_id, f"{json_table(NUMBERED_ID)} AS wanted JOIN {PROFILE} AS profile USING (id)", wanted)
+    return _insert_rows(batch, f"{json_table(NUMBERED_ID)} AS wanted JOIN {PROFILE} AS profile USING (id)", wanted)
 
 
-def _insert_rows(batch_id: uuid.UUID, wanted_profiles: str, wanted: Iterable[Any]) -> int:
+def _insert_rows(batch: Batch, wanted_profiles: str, wanted: Iterable[Any]) -> int:
     find = f"""SELECT wanted.number, profile.id, COALESCE(NULLIF(profile.feed_url, ''), profile.url)
                  FROM {wanted_profiles} {keeping_profiles()}"""
     insert = f"""INSERT INTO {ROW} (batch_id, profile_id, partition, status, error, has_story)
@@ -218,23 +222,21 @@ def _insert_rows(batch_id: uuid.UUID, wanted_profiles: str, wanted: Iterable[Any
 
     def store(chunk: list[Any]) -> int:
         rows = [(number, pk, partition_of(address)) for number, pk, address in fetch_all(find, [as_json(chunk)])]
-        return execute(insert, [uuid_parameter(batch_id), as_json(rows)])
+        return execute(insert, [uuid_parameter(batch.pk), as_json(rows)])
 
-    return store_chunks(enumerate(wanted), store, lambda: stay_hidden(batch_id))
+    return store_chunks(enumerate(wanted), store, partial(stay_hidden, batch))
 
 
-def store_chunks(
-    items: Iterable[Any], store: Callable[[list[Any]], int], after_chunk: Callable[[], None] = lambda: None
-) -> int:
-    """Store chunks in bounded transactions.
+def store_chunks(items: Iterable[Any], store: Callable[[list[Any]], int], fence: Fence = lambda: None) -> int:
+    """Store chunks in bounded transactions, each behind the fence. Returns the sum of what `store` returns.
 
     PostgreSQL checks foreign keys at each COMMIT, not when the queue is locked.
     """
     total = 0
     for chunk in paced(into_chunks(items)):
         with transaction.atomic():
+            fence()
             total += store(chunk)
-            after_chunk()
     if connection.in_atomic_block and connection.vendor == "postgresql":
         # In the caller's transaction, its COMMIT would check them while holding the queue: 4 s for 200,000 rows.
         connection.check_constraints()
@@ -276,14 +278,20 @@ def purge_rows(batch_id: uuid.UUID, should_stop: Callable[[], bool] = lambda: Fa
     remove_rows(BatchProfile.objects.filter(batch=batch_id), should_stop)
     remove_rows(Attempt.objects.filter(batch=batch_id), should_stop)
     stories = StoryResult.objects.filter(batch=batch_id)
-    for last in paced(iter(lambda: None if should_stop() else _find_chunk_end(stories), None)):
+    for last in paced(_find_chunk_ends(stories, should_stop)):
         stories.filter(pk__lte=last).update(batch=None)
 
 
 def remove_rows(rows: QuerySet[Any], should_stop: Callable[[], bool] = lambda: False) -> None:
     """Delete the rows in bounded transactions."""
-    for last in paced(iter(lambda: None if should_stop() else _find_chunk_end(rows), None)):
+    for last in paced(_find_chunk_ends(rows, should_stop)):
         rows.filter(pk__lte=last).delete()
+
+
+def _find_chunk_ends(rows: QuerySet[Any], should_stop: Callable[[], bool]) -> Iterator[int]:
+    """The last primary key of each chunk, as long as there are rows. The caller removes each chunk at once."""
+    while not should_stop() and (last := _find_chunk_end(rows)):
+        yield last
 
 
 def _find_chunk_end(rows: QuerySet[Any]) -> int | None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import uuid
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import astuple, dataclass
 
 from django.apps import apps
@@ -21,6 +21,7 @@ from django.db.models.functions import Replace
 
 from batches.limits import MAX_NAME
 from batches.models import (
+    COUNTER_OF,
     Action,
     Attempt,
     Batch,
@@ -50,18 +51,8 @@ if apps.is_installed("rest_framework.authtoken"):
 if apps.is_installed("django.contrib.admin"):
     from django.contrib.admin.models import LogEntry
 
-Status = BatchProfile.Status
-
 #: Batches that one transaction changes under the lock of the queue. 100 held it for 0.3 s on a busy machine.
 BATCHES_AT_ONCE = 20
-
-#: The counters that include a row, besides the number of profiles.
-COUNTED_AS: Mapping[str, tuple[str, ...]] = {
-    Status.PENDING: (),
-    Status.OK: ("completed_profiles", "successful_checks"),
-    Status.FAILED: ("completed_profiles", "failed_checks"),
-    Status.SKIPPED: ("completed_profiles", "skipped_profiles"),
-}
 
 #: Replaces an address in the log and in other texts.
 FORGOTTEN = "(forgotten)"
@@ -198,7 +189,8 @@ def uncount_rows(found: Profile, batches: Collection[Batch]) -> None:
     for batch_id, status in rows.values_list("batch_id", "status"):
         by_status[status].append(batch_id)
     for status, batch_ids in by_status.items():
-        less = {name: F(name) - 1 for name in ("total_profiles", *COUNTED_AS[status])}
+        counters = ["completed_profiles", COUNTER_OF[status]] if status in COUNTER_OF else []
+        less = {name: F(name) - 1 for name in ["total_profiles", *counters]}
         Batch.everything.filter(pk__in=batch_ids).update(**less)
     rows.delete()
     Attempt.objects.filter(profile=found, batch__in=batches).delete()

@@ -6,9 +6,10 @@ profiles in one statement, so that it gets one exact version of its list.
 """
 
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Literal
 
 from django.db import IntegrityError, transaction
@@ -16,13 +17,13 @@ from django.db.models import F
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from batches.lists.imports import ProfileAddress
 from batches.lists.schedules import InvalidSchedule, require_schedule
-from batches.models import Action, Batch, Profile, ProfileList, Queue, Redirect
+from batches.models import Action, Batch, ListProfile, Profile, ProfileList, Queue, Redirect
 from batches.text import Sentence, pluralise
 
 from .contents import (
-    collect_names,
+    Profiles,
+    clean_profiles,
     copy_list_profiles,
     hidden,
     insert_profiles,
@@ -40,6 +41,7 @@ from .values import (
     clean_name,
     clean_schedule,
     find_list,
+    refusing_taken_name,
     require_checker,
     require_delay,
     require_flag,
@@ -50,10 +52,11 @@ from .values import (
 )
 from .writer import QueueWriter
 
-Addresses = Iterable[ProfileAddress | Profile | str]
-
-#: The memory of checks, reset for a new address.
+#: The memory of checks, reset for a new address, which has not been checked yet.
 NO_MEMORY: Mapping[str, Any] = {
+    "last_checked_at": None,
+    "last_error": "",
+    "last_duration": None,
     "feed_url": "",
     "etag": "",
     "last_modified": "",
@@ -64,6 +67,9 @@ NO_MEMORY: Mapping[str, Any] = {
     "rests_until": None,
 }
 
+
+#: Yields what reveals an edit if the list has this version still, or whatever version it has.
+PreparedEdit = AbstractContextManager[Callable[[int | None], ListChange]]
 
 #: The attributes that determine when a list runs.
 SCHEDULE = frozenset({"schedule", "time_zone", "delay_minutes", "schedule_active"})
@@ -85,7 +91,7 @@ class ListCalls(QueueWriter):
     def create_list(
         self,
         name: str,
-        profiles: Addresses = (),
+        profiles: Profiles = (),
         priority: int = 0,
         checker: str = "feed",
         id: uuid.UUID | None = None,
@@ -102,7 +108,7 @@ class ListCalls(QueueWriter):
     def preparing_list(
         self,
         name: str,
-        profiles: Addresses = (),
+        profiles: Profiles = (),
         priority: int = 0,
         checker: str = "feed",
         id: uuid.UUID | None = None,
@@ -114,25 +120,22 @@ class ListCalls(QueueWriter):
         require_checker(checker)
         require_flag(count_first)
         require_free_name(name)
-        names = collect_names(profiles)
+        names = clean_profiles(profiles)
         created = ProfileList(
             id=id or uuid.uuid4(), name=name, priority=priority, checker=checker, count_first=count_first
         )
         with hidden(created):
-            insert_profiles(names, after_chunk=lambda: stay_hidden(created.pk, ProfileList))
-            total = insert_members(created.pk, names, 0, lambda: stay_hidden(created.pk, ProfileList))
+            fence = partial(stay_hidden, created)
+            insert_profiles(names, fence)
+            total = insert_members(created.pk, names, 0, fence)
             yield lambda: self._reveal_list(created, total)
 
     def _reveal_list(self, created: ProfileList, total: int) -> ProfileList:
         """Show a hidden list when its profiles are complete."""
         with transaction.atomic():
             unseen = ProfileList.everything.in_preparation().filter(pk=created.pk)
-            try:
-                with transaction.atomic():
-                    require_preparation(unseen.update(total_profiles=total, deleted_at=None))
-            except IntegrityError:  # another list may have taken the name while the rows were stored
-                require_free_name(created.name)
-                raise
+            with refusing_taken_name(created.name):
+                require_preparation(unseen.update(total_profiles=total, deleted_at=None))
             created.refresh_from_db()
             self._log(None, Action.CREATE_LIST, pluralise(total, "profile"), list_id=created.pk)
         return created
@@ -147,7 +150,7 @@ class ListCalls(QueueWriter):
             name=batch.name, priority=batch.priority, checker=batch.checker, count_first=batch.count_first
         )
         with hidden(kept):
-            insert_members_of_batch(kept.pk, batch.pk, lambda: stay_hidden(kept.pk, ProfileList))
+            insert_members_of_batch(kept.pk, batch.pk, partial(stay_hidden, kept))
 
             def reveal(total: int, queue: bool) -> Batch:
                 with Queue.objects.locked():
@@ -165,57 +168,52 @@ class ListCalls(QueueWriter):
         with self._changing(list_id, expected_version) as changed:
             before = {name: getattr(changed, name) for name in values}
             news = {name: value for name in values if (value := _clean(name, values[name])) != before[name]}
-            if "name" in news:
-                require_free_name(news["name"], but=changed)
             if news:
                 message = ", ".join(f"{name}: “{before[name]}” → “{value}”" for name, value in news.items())
                 next_run = find_next_run(changed, news) if SCHEDULE & news.keys() else {}
-                self._write(changed, Action.CHANGE_LIST, message, **news, **next_run)
+                with refusing_taken_name(news.get("name", changed.name), but=changed):
+                    self._write(changed, Action.CHANGE_LIST, message, **news, **next_run)
         return True
 
     @refusable
-    def add_profiles(self, list_id: object, profiles: Addresses, expected_version: int | None = None) -> ListChange:
+    def add_profiles(self, list_id: object, profiles: Profiles, expected_version: int | None = None) -> ListChange:
         """Add the profiles that it does not have yet."""
         with self.preparing_addition(list_id, profiles) as add:
             return add(expected_version)
 
-    @contextmanager
-    def preparing_addition(self, list_id: object, profiles: Addresses) -> Iterator[Callable[[int | None], ListChange]]:
+    def preparing_addition(self, list_id: object, profiles: Profiles) -> PreparedEdit:
         """The first half of `add_profiles`, as `preparing_list` is of `create_list`."""
         found = find_list(list_id)
-        names = collect_names(profiles)
+        names = clean_profiles(profiles)
         insert_profiles(names)
 
         def add(edit: Edit) -> ListChange:
             return ListChange(added=edit.insert(names), unchanged=edit.total)
 
-        with self._preparing_edit(found, Action.ADD_PROFILES, len(names), add) as reveal:
-            yield reveal
+        return self._preparing_edit(found, Action.ADD_PROFILES, len(names), add)
 
     @refusable
-    def remove_profiles(self, list_id: object, profiles: Addresses, expected_version: int | None = None) -> ListChange:
+    def remove_profiles(self, list_id: object, profiles: Profiles, expected_version: int | None = None) -> ListChange:
         """Remove the profiles that it has. Their history is kept, and other lists keep them."""
         with self.preparing_removal(list_id, profiles) as remove:
             return remove(expected_version)
 
-    @contextmanager
-    def preparing_removal(self, list_id: object, profiles: Addresses) -> Iterator[Callable[[int | None], ListChange]]:
+    def preparing_removal(self, list_id: object, profiles: Profiles) -> PreparedEdit:
         """The first half of `remove_profiles`, as `preparing_list` is of `create_list`."""
         found = find_list(list_id)
-        names = collect_names(profiles)
+        names = clean_profiles(profiles)
 
         def remove(edit: Edit) -> ListChange:
             removed = edit.remove(find_profiles(names))
             return ListChange(removed=removed, unchanged=edit.total - removed)
 
-        with self._preparing_edit(found, Action.REMOVE_PROFILES, len(names), remove) as reveal:
-            yield reveal
+        return self._preparing_edit(found, Action.REMOVE_PROFILES, len(names), remove)
 
     @refusable
     def sync_list(
         self,
         list_id: object,
-        profiles: Addresses,
+        profiles: Profiles,
         allow_removals: bool = False,
         expected_version: int | None = None,
     ) -> ListChange:
@@ -223,13 +221,10 @@ class ListCalls(QueueWriter):
         with self.preparing_sync(list_id, profiles, allow_removals) as sync:
             return sync(expected_version)
 
-    @contextmanager
-    def preparing_sync(
-        self, list_id: object, profiles: Addresses, allow_removals: bool = False
-    ) -> Iterator[Callable[[int | None], ListChange]]:
+    def preparing_sync(self, list_id: object, profiles: Profiles, allow_removals: bool = False) -> PreparedEdit:
         """The first half of `sync_list`, as `preparing_list` is of `create_list`."""
         found = find_list(list_id)
-        names = collect_names(profiles)
+        names = clean_profiles(profiles)
         _require_allowed(found, compare(found.pk, names)[0], allow_removals)  # before anything is stored
         insert_profiles(names)
 
@@ -240,13 +235,12 @@ class ListCalls(QueueWriter):
             edit.insert(names)
             return change
 
-        with self._preparing_edit(found, Action.SYNC_LIST, found.total_profiles + len(names), sync) as reveal:
-            yield reveal
+        return self._preparing_edit(found, Action.SYNC_LIST, found.total_profiles + len(names), sync)
 
     @refusable
-    def preview_sync(self, list_id: object, profiles: Addresses) -> ListChange:
+    def preview_sync(self, list_id: object, profiles: Profiles) -> ListChange:
         """The change that `sync_list` would make. Changes nothing."""
-        return compare(find_list(list_id).pk, collect_names(profiles))[0]
+        return compare(find_list(list_id).pk, clean_profiles(profiles))[0]
 
     @refusable
     def correct_address(
@@ -256,15 +250,18 @@ class ListCalls(QueueWriter):
 
         The address of another profile is refused: two histories cannot become one.
         """
-        [old], [new] = collect_names([address]), collect_names([new_address])
-        with self._changing(list_id, expected_version) as changed:
-            member = changed.profiles.filter(profile__url=old).first()
-            if member is None:
-                message = Sentence("“%(list)s” has no profile with the address %(address)s.", list=changed, address=old)
+        [old], [new] = clean_profiles([address]), clean_profiles([new_address])
+        with transaction.atomic():
+            profile = Profile.objects.filter(url=old).first()
+            lists = lock_lists_with(profile) if profile else []
+            found = lock_list(list_id, expected_version)
+            if profile is None or found not in lists:
+                message = Sentence("“%(list)s” has no profile with the address %(address)s.", list=found, address=old)
                 raise Refused(Code.NOT_FOUND, message)
             if old != new:
-                give_address(member.profile_id, old, new)
-                self._write(changed, Action.CORRECT_ADDRESS, f"{old} → {new}")
+                give_address(profile.pk, old, new)
+                for changed in lists:
+                    self._write(changed, Action.CORRECT_ADDRESS, f"{old} → {new}")
         return True
 
     @refusable
@@ -306,7 +303,7 @@ class ListCalls(QueueWriter):
                 return self._reveal(batch, Action.RUN_LIST, copied, previous=find_latest_run(found))
 
         with hidden(batch):
-            copied = copy_list_profiles(found.pk, batch.pk)
+            copied = copy_list_profiles(found.pk, batch)
             yield reveal
 
     # Parts
@@ -374,6 +371,12 @@ def lock_list(list_id: object, expected_version: int | None) -> ProfileList:
     found = find_list(list_id, lock=True)
     require_list_version(found, expected_version)
     return found
+
+
+def lock_lists_with(profile: Profile) -> list[ProfileList]:
+    """The lists that have it, in the order in which everybody locks several."""
+    having = ListProfile.objects.filter(profile=profile).values("list")
+    return list(ProfileList.objects.select_for_update(no_key=True).filter(pk__in=having).order_by("pk"))
 
 
 def new_batch_of(source: ProfileList | Batch, id: uuid.UUID | None = None) -> Batch:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 from batches.models import NO_EDITION, BatchProfile, ListProfile
 
-from .contents import NUMBERED_ID, NUMBERED_URL, into_chunks, store_chunks
+from .contents import NUMBERED_ID, NUMBERED_URL, Fence, into_chunks, store_chunks
 from .sql import MEMBER, PROFILE, as_json, execute, fetch_all, json_table, keeping_profiles, uuid_parameter
-
-Fence = Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +59,7 @@ def find_profiles(urls: Iterable[str]) -> Iterator[int]:
         yield from (profile_id for (profile_id,) in fetch_all(statement, [as_json(chunk)]))
 
 
-# These functions write in bounded transactions. Each begins with the fence, which raises Refused if the caller is too
-# late.
+# These functions write in bounded transactions, each behind the fence.
 
 
 def insert_members(list_id: UUID, urls: Iterable[str], edition: int, fence: Fence) -> int:
@@ -86,10 +83,9 @@ def _insert_members(list_id: UUID, key: str, wanted: Iterable[Any], edition: int
                         ON CONFLICT (profile_id, list_id) DO NOTHING"""
 
     def store(chunk: list[Any]) -> int:
-        fence()
         return execute(statement, [uuid_parameter(list_id), edition, as_json(chunk)])
 
-    return store_chunks(enumerate(wanted), store)
+    return store_chunks(enumerate(wanted), store, fence)
 
 
 def delete_members(list_id: UUID, profile_ids: Iterable[int]) -> int:
@@ -107,7 +103,6 @@ def _change_members(list_id: UUID, change: str, profile_ids: Iterable[int], fenc
                                    AND profile_id IN (SELECT id FROM {json_table({"id": "bigint"})} AS wanted)"""
 
     def write(chunk: list[int]) -> int:
-        fence()
         return execute(statement, [uuid_parameter(list_id), as_json([(profile_id,) for profile_id in chunk])])
 
-    return store_chunks(profile_ids, write)
+    return store_chunks(profile_ids, write, fence)

@@ -31,7 +31,7 @@ class OutageCalls(QueueWriter):
             transaction.on_commit(lambda: continue_reset(batch.pk))
         if not is_held:
             now = timezone.now()
-            self._set_hold(reason, by=self.actor, at=now, until=None, why=reason, outage_since=now, probed_at=Now())
+            self._set_hold(reason, held_at=now, outage_since=now, probed_at=Now())
         return True
 
     def end_outage(self) -> Literal[True]:

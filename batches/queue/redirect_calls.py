@@ -10,7 +10,7 @@ from batches.models import Action, ListProfile, Profile, ProfileList, Redirect, 
 from batches.text import Sentence
 
 from .editions import require_settled
-from .lists import ListCalls
+from .lists import ListCalls, lock_lists_with
 from .refusals import NO_REDIRECT, Code, Refusal, Refused, refusable
 from .values import as_number, find_row
 
@@ -40,8 +40,7 @@ class RedirectCalls(ListCalls):
         """
         with transaction.atomic():
             found = find_proposal(redirect_id)
-            memberships = ListProfile.objects.filter(profile=found.profile).values("list")
-            lists = list(ProfileList.objects.select_for_update(no_key=True).filter(pk__in=memberships).order_by("pk"))
+            lists = lock_lists_with(found.profile)
             for changed in lists:
                 require_settled(changed)
             urls = [found.profile.url, found.url]

@@ -112,4 +112,4 @@ def renumber_queue() -> None:
              WHERE batch.id = numbered.id""",
         [DETOUR],
     )
-    execute(f"UPDATE {BATCH} SET position = position - %s WHERE position > %s", [DETOUR, DETOUR])
+    Batch.objects.end_detour()

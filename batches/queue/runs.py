@@ -59,6 +59,11 @@ def lock_running() -> Batch | None:
     return Batch.objects.select_for_update(no_key=True).running().first()
 
 
+def lock_queued(batch_id: uuid.UUID) -> Batch | None:
+    """This batch, if it is still queued."""
+    return Batch.objects.select_for_update(no_key=True).queued().filter(pk=batch_id).first()
+
+
 def lease_of(batch_id: object, run_token: object) -> QuerySet[Lease]:
     """The lease with this token, if it is still valid for this batch."""
     pk, token = as_uuid(batch_id), as_uuid(run_token)

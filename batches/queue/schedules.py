@@ -16,12 +16,12 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import connection, transaction
-from django.db.models import Exists, Max, OuterRef, Subquery
+from django.db.models import Exists, F, Max, OuterRef, Subquery
 from django.db.models.functions import Now
 from django.utils import timezone
 
 from batches.limits import MAX_ERROR
-from batches.lists.schedules import InvalidSchedule, iterate_times
+from batches.lists.schedules import InvalidSchedule, next_times
 from batches.models import DETOUR, Action, Batch, BatchLog, BatchProfile, BatchQuerySet, ProfileList, Queue
 from batches.text import clean_text, pluralise
 
@@ -83,9 +83,7 @@ class DueRun:
 
 def choose_next_run(found: ProfileList, after: datetime) -> datetime:
     """The next time of its schedule, with a random delay. Raises InvalidSchedule."""
-    time = next(iterate_times(found.schedule, found.time_zone, after), None)
-    if time is None:
-        raise InvalidSchedule(f"“{found.schedule}” never comes. Choose a day that exists.")
+    [time] = next_times(found.schedule, found.time_zone, after, 1)
     return time + timedelta(seconds=random.randint(0, found.delay_minutes * 60))  # noqa: S311 — not a secret
 
 
@@ -106,7 +104,7 @@ class ScheduleCalls(QueueWriter):
             return revealed
         finally:
             if len(revealed) < len(planned):  # rows of this call, or of a worker that was killed
-                hidden(made).update(deleted_at=Now())
+                in_preparation(made).update(deleted_at=Now())
                 purge_deleted()
 
     def _plan_runs(self, due: Sequence[ProfileList], moment: datetime) -> list[DueRun]:
@@ -126,7 +124,7 @@ class ScheduleCalls(QueueWriter):
         """Switch off a schedule that has become invalid, since its time zone was removed from the system."""
         with transaction.atomic():
             due = ProfileList.objects.filter(pk=found.pk, next_run_at=found.next_run_at)
-            if due.update(schedule_active=False, next_run_at=None):
+            if due.update(schedule_active=False, next_run_at=None, version=F("version") + 1):
                 logger.error("The schedule of the list “%s” was switched off: %s", found, reason)
                 self._log(None, Action.CHANGE_LIST, f"switched off: {reason}", list_id=found.pk)
 
@@ -296,13 +294,13 @@ def read_members(runs: Sequence[DueRun]) -> "tuple[array[int], array[int]]":
     return numbers, profiles
 
 
-def hidden(runs: Sequence[DueRun]) -> BatchQuerySet:
+def in_preparation(runs: Sequence[DueRun]) -> BatchQuerySet:
     return Batch.everything.in_preparation().filter(pk__in=[run.id for run in runs])
 
 
 def keep_hidden(runs: Sequence[DueRun]) -> bool:
     """A fence like `stay_hidden`: False if some rows may have been purged already."""
-    return hidden(runs).update(deleted_at=Now() + PREPARATION) == len(runs)
+    return in_preparation(runs).update(deleted_at=Now() + PREPARATION) == len(runs)
 
 
 # Revealing, under the lock of the queue
@@ -350,7 +348,7 @@ def reveal(runs: Sequence[DueRun], latest: dict[uuid.UUID, uuid.UUID | None]) ->
              WHERE batch.id = placed.id""",
         [DETOUR, rows],
     )
-    execute(f"UPDATE {BATCH} SET position = position - %s WHERE position > %s", [DETOUR, DETOUR])
+    Batch.objects.end_detour()
 
 
 def write_next_runs(runs: Sequence[DueRun]) -> None:

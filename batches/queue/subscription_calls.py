@@ -1,13 +1,13 @@
 """The calls of BatchManager that change subscriptions. Lock order: list → subscription."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, Literal
 
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.utils.translation import gettext_noop as _
 
 from batches.limits import MAX_DELAY, MAX_FAILURES, MAX_SUBSCRIPTIONS, MAX_URL
@@ -52,10 +52,12 @@ class SubscriptionCalls(QueueWriter):
                 raise Refused(Code.BAD_VALUE, message)
             usable = clean_text(address, MAX_URL).strip() if isinstance(address, str) else ""
             target = RECEIVERS[channel](usable)
-            if others.filter(channel=channel, address=target["address"]).exists():
+            try:
+                with transaction.atomic():
+                    made = Subscription.objects.create(list=of_list, channel=channel, **target, **values)
+            except IntegrityError as error:  # nothing else keeps two from subscribing to the queue at the same moment
                 message = Sentence("This address is subscribed already. Change that subscription.")
-                raise Refused(Code.ALREADY_EXISTS, message)
-            made = Subscription.objects.create(list=of_list, channel=channel, **target, **values)
+                raise Refused(Code.ALREADY_EXISTS, message) from error
             self._log_subscription(made, Action.SUBSCRIBE, describe(made))
         return made
 
@@ -79,6 +81,16 @@ class SubscriptionCalls(QueueWriter):
             self._log_subscription(ended, Action.UNSUBSCRIBE, describe(ended))
             ended.delete()
         return True
+
+    def delete_webhooks(self, webhook_ids: Iterable[int]) -> None:
+        """Delete them with their deliveries, and end the subscriptions that name them."""
+        webhook_ids = list(webhook_ids)
+        with transaction.atomic():
+            # Without the locks, an event written at the same time would make the deletion fail.
+            for ended in Subscription.objects.select_for_update().filter(webhook__in=webhook_ids).order_by("pk"):
+                self._log_subscription(ended, Action.UNSUBSCRIBE, describe(ended))
+            locked = Webhook.objects.select_for_update().filter(pk__in=webhook_ids).order_by("pk")
+            Webhook.objects.filter(pk__in=[webhook.pk for webhook in locked]).delete()
 
     @refusable
     def send_test_message(self, subscription_id: object) -> Literal[True]:

@@ -13,7 +13,7 @@ from batches.models import STATUS_WORDS, Action, Batch, BatchLog, Queue
 from batches.text import Sentence
 
 from .refusals import Code, OrderChanged, Refused
-from .runs import lock_running
+from .runs import lock_queued, lock_running
 from .transitions import RULES
 from .values import require_startable
 from .writer import QueueWriter, transition
@@ -69,12 +69,11 @@ class UndoCalls(QueueWriter):
     def _continue_interrupted(self, start: BatchLog, message: str) -> None:
         """Restart the batch that this start had interrupted, if it still waits for that."""
         before = BatchLog.objects.changes().filter(pk__lt=start.pk).first()
-        interrupted = before.batch_id if before and before.action == Action.INTERRUPT_BATCH else None
-        if interrupted is None or Queue.objects.get().is_blocked:
+        if before is None or before.action != Action.INTERRUPT_BATCH or Queue.objects.get().is_blocked:
             return
-        for batch in Batch.objects.select_for_update(no_key=True).queued().filter(pk=interrupted):
-            if find_latest_change(batch) == before:
-                self._start(batch, Action.UNDO_CHANGE, message)
+        batch = lock_queued(before.batch_id) if before.batch_id else None
+        if batch is not None and find_latest_change(batch) == before:
+            self._start(batch, Action.UNDO_CHANGE, message)
 
 
 def require_undoable(batch: Batch, entry: object) -> BatchLog:

@@ -1,18 +1,20 @@
 """Reads and checks the values that callers pass, such as IDs. An invalid value is refused with advice."""
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import TypeGuard, TypeVar
 
+from django.db import IntegrityError, transaction
 from django.db.models import Model, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext_noop as _
 
 from batches.conf import get_config
-from batches.limits import MAX_DELAY, MAX_NAME, MAX_PRIORITY, MAX_SCHEDULE, MAX_STATUS, MAX_WANTED, MIN_PRIORITY
-from batches.lists.schedules import known_zones
+from batches.limits import MAX_DELAY, MAX_NAME, MAX_PRIORITY, MAX_SCHEDULE, MAX_STATUS, MIN_PRIORITY
+from batches.lists.schedules import InvalidSchedule, find_zone
 from batches.models import STATUS_WORDS, Batch, ProfileList, Queue
 from batches.text import Sentence, clean_text, is_visible, stored_line
 
@@ -27,7 +29,7 @@ DELAY = _("The delay must be a whole number of minutes from %(least)s to %(most)
 M = TypeVar("M", bound=Model)
 
 
-def require_startable(preempt: bool = False) -> None:
+def require_startable(preempt: bool) -> None:
     """Raises Refused while another batch runs, unless the caller wants to interrupt it, or while the queue is held."""
     running = None if preempt else Batch.objects.running().first()
     if running is not None:
@@ -185,6 +187,17 @@ def require_free_name(name: str, but: ProfileList | None = None) -> None:
         raise Refused(Code.ALREADY_EXISTS, message)
 
 
+@contextmanager
+def refusing_taken_name(name: str, but: ProfileList | None = None) -> Iterator[None]:
+    """Around the write of a list's name, which only the constraint checks for all callers at once. Raises Refused."""
+    try:
+        with transaction.atomic():
+            yield
+    except IntegrityError:
+        require_free_name(name, but)
+        raise
+
+
 def clean_schedule(schedule: object) -> str:
     """The cron expression with single blanks; "" for none. `find_next_run` reads it, with its time zone."""
     usable = stored_line(schedule) if isinstance(schedule, str) else None
@@ -195,12 +208,10 @@ def clean_schedule(schedule: object) -> str:
 
 
 def require_time_zone(zone: object) -> None:
-    if not isinstance(zone, str) or zone not in known_zones():
-        message = Sentence(
-            "%(zone)s is not a known time zone. Write one such as Europe/Berlin or UTC.",
-            zone=repr(clean_text(zone, MAX_WANTED)),
-        )
-        raise Refused(Code.BAD_VALUE, message)
+    try:
+        find_zone(zone)
+    except InvalidSchedule as error:
+        raise Refused(Code.BAD_VALUE, str(error)) from error
 
 
 def require_delay(minutes: object) -> None:

@@ -197,12 +197,10 @@ class WorkerCalls(QueueWriter):
 
         A batch that expects profiles but has no rows goes to `error`, since nothing was checked.
         """
-        rows = batch.profiles
-        if batch.completed_profiles < batch.total_profiles:
-            others = batch.leases.exclude(pk=lease.pk)
-            if others.exists() or has_pending(batch):
-                raise Refused(Code.NOT_FINISHED, Sentence("“%(batch)s” still has pending profiles.", batch=batch))
-        if batch.completed_profiles < batch.total_profiles and not rows.exists():
+        is_short = batch.completed_profiles < batch.total_profiles
+        if is_short and (batch.leases.exclude(pk=lease.pk).exists() or has_pending(batch)):
+            raise Refused(Code.NOT_FINISHED, Sentence("“%(batch)s” still has pending profiles.", batch=batch))
+        if is_short and not batch.profiles.exists():
             message = f"The batch expects {pluralise(batch.total_profiles, 'profile')} but has no rows to check."
             self._fail(batch, Action.FINISH_RUN, message)
         else:

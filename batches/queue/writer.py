@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import wraps
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 
@@ -16,7 +16,7 @@ from batches.text import clean_text, pluralise
 
 from .contents import require_preparation
 from .refusals import Fenced, Refusal, refusable
-from .runs import end_run, lease_of, lock_running
+from .runs import end_run, lease_of, lock_queued, lock_running
 from .transitions import require_allowed
 from .values import find_batch, require_expected
 
@@ -161,13 +161,12 @@ class QueueWriter:
         batch.refresh_from_db()
         self._log(batch, action, message, before=before, after=(status, position))
 
-    def _set_hold(
-        self, message: str, *, by: str, at: datetime, until: datetime | None, why: str, **others: Any
-    ) -> None:
-        """`others` are the fields for the batch that it stopped, or for an outage."""
-        hold = {"held": True, "held_by": by, "held_at": at, "held_until": until, "hold_reason": why}
-        Queue.objects.update(**{"outage_since": None} | hold | others)
+    def _set_hold(self, reason: str, until: datetime | None = None, **others: Any) -> None:
+        """`others` are further fields: for the batch that it stopped, or for an outage."""
+        hold = {"held": True, "held_by": self.actor, "held_at": timezone.now(), "held_until": until}
+        Queue.objects.update(**hold | {"hold_reason": reason, "outage_since": None} | others)
         Queue.objects.bump_version()
+        message = f"{reason} (until {until.astimezone(UTC):%Y-%m-%d %H:%M} UTC)".strip() if until else reason
         self._log(None, Action.HOLD_QUEUE, message)
 
     def _release(self, queue: Queue, message: str) -> None:
@@ -176,9 +175,9 @@ class QueueWriter:
         Queue.objects.update(held=False, stopped=None, outage_since=None, **nobody)
         Queue.objects.bump_version()
         self._log(None, Action.RELEASE_QUEUE, message)
-        if queue.stopped_id is not None and lock_running() is None:
-            for stopped in Batch.objects.select_for_update(no_key=True).queued().filter(pk=queue.stopped_id):
-                self._start(stopped, Action.START_BATCH, "continues after the hold")
+        stopped = lock_queued(queue.stopped_id) if queue.stopped_id and not lock_running() else None
+        if stopped is not None:
+            self._start(stopped, Action.START_BATCH, "continues after the hold")
 
     def _end_hold(self, queue: Queue) -> None:
         """Release the queue if the end of the hold has passed."""

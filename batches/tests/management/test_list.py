@@ -248,7 +248,7 @@ def test_a_schedule_is_set_shown_in_words_and_switched_off(manage, settings):
     ("arguments", "message"),
     [
         (["0 0 30 2 *"], "The day of month of “0 0 30 2 *” is not valid, or never comes."),
-        (["0 6 * * *", "--time-zone", "Mars"], "'Mars' is not a known time zone."),
+        (["0 6 * * *", "--time-zone", "Mars"], "“Mars” is not a known time zone."),
         (["0 * * * *", "--delay", "60"], "A delay has to be shorter than the time between two runs, 60 minutes."),
     ],
 )

@@ -12,7 +12,7 @@ from batches.batch_manager import BatchManager
 from batches.models import Event, Webhook, WebhookDelivery
 from batches.notifications import outbox
 from batches.tests.admin.conftest import act, client_as, listed, messages_of, page_of, press, text_of, user_with
-from batches.tests.support.factories import make_batch
+from batches.tests.support.factories import last_line, make_batch, make_list, subscribe
 
 from .conftest import deliveries, make_webhook, only_delivery
 
@@ -127,12 +127,17 @@ def test_a_change_keeps_a_secret_that_is_rotated_at_the_same_time(client, monkey
     assert changed.secret not in {webhook.secret, "whsec_forged"}
 
 
-def test_a_webhook_is_deleted_with_its_deliveries(client):
+def test_a_webhook_is_deleted_with_its_deliveries_and_subscriptions(client):
     webhook, other = make_webhook(), make_webhook("https://example.org/other")
     for row in (webhook, webhook, webhook, other):
         outbox.write_test_event(row)
-    assert "Deliveries: 3" in text_of(client.get(page_of(webhook, "delete")))
+    found = make_list()
+    subscribe(found, webhook.url, channel="webhook")
+    page = text_of(client.get(page_of(webhook, "delete")))
+    assert all(count in page for count in ("Deliveries: 3", "Subscriptions: 1"))
     client.post(page_of(webhook, "delete"), {"post": "yes"})
+    line = last_line()
+    assert (line.action, line.list, line.channel) == ("unsubscribe", found, "admin")
     assert [delivery.webhook for delivery in deliveries()] == [other]
     client.post(LIST, {"action": "delete_selected", "_selected_action": [other.pk], "post": "yes"})
     assert rows() == ([], [])

@@ -167,7 +167,7 @@ def test_waiting_deliveries_use_a_new_address(receiver, deliver):
 @one_database
 def test_a_webhook_can_be_deleted_during_its_delivery(receiver, webhook, deliver):
     def delete(request):
-        in_thread(lambda: outbox.delete_webhooks([webhook.pk])).result(60)
+        in_thread(lambda: BatchManager().delete_webhooks([webhook.pk])).result(60)
         return Reply()
 
     receiver.answer_in_turn("/", delete)

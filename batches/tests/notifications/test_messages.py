@@ -397,7 +397,7 @@ def test_a_webhook_gets_the_events_of_its_subscription_and_not_those_of_every_ba
     assert (payload["type"], payload["id"]) == ("list.run", str(delivery.event_id))
     assert payload["data"]["batch"]["id"] == str(batch.pk)
     assert [claim.receiver for claim in outbox.claim_due(10, {}, 10)] == [subscription]
-    outbox.delete_webhooks([webhook.pk])
+    BatchManager().delete_webhooks([webhook.pk])
     assert not Subscription.objects.exists()
     assert not WebhookDelivery.objects.exists()
     assert Batch.objects.filter(pk=batch.pk).exists()

@@ -158,7 +158,7 @@ def test_deleting_a_webhook_waits_for_the_event_that_is_being_written():
     webhook, batch = make_webhook(), make_batch("it")
     with transaction.atomic():
         assert BatchManager().complete_batch(batch.pk)
-        deletion = in_thread(lambda: outbox.delete_webhooks([webhook.pk]))
+        deletion = in_thread(lambda: BatchManager().delete_webhooks([webhook.pk]))
         with pytest.raises(TimeoutError):
             deletion.result(0.2)
     deletion.result(60)

@@ -17,7 +17,7 @@ from django.utils import timezone
 from batches.batch_manager import BatchManager
 from batches.checking.pruning import find_logs
 from batches.conf import get_config
-from batches.models import Batch, ListFeed, ListProfile, Partition, Profile, ProfileList, Queue, Redirect
+from batches.models import Batch, ListFeed, ListProfile, Partition, Profile, ProfileList, Queue, Redirect, Webhook
 from batches.queue import editions
 from batches.queue.values import fingerprint_of
 from batches.tests.conftest import empty_tables
@@ -125,6 +125,13 @@ def give_subscription(it: Any) -> None:
     """Subscribe somebody to its list."""
     give_list(it)
     it.subscription = subscribe(it.list).pk
+
+
+def give_webhook(it: Any) -> None:
+    """Subscribe a webhook to its list."""
+    give_list(it)
+    Webhook.objects.create(url="https://example.org/hook")
+    subscribe(it.list, "https://example.org/hook", channel="webhook")
 
 
 def leave_edit(it: Batch) -> None:
@@ -304,6 +311,11 @@ SCENES: dict[str, tuple[str, Callable[[Batch], None], Callable[[BatchManager, Ba
         lambda manager, it: manager.change_subscription(it.subscription, topics=["error"], digest_hour=7),
     ),
     "unsubscribe": (PAUSED, give_subscription, lambda manager, it: manager.unsubscribe(it.subscription)),
+    "delete_webhooks": (
+        PAUSED,
+        give_webhook,
+        lambda manager, it: manager.delete_webhooks(Webhook.objects.values_list("pk", flat=True)),
+    ),
     "send_test_message": (PAUSED, give_subscription, lambda manager, it: manager.send_test_message(it.subscription)),
     "complete_batch with a subscription": (
         PAUSED,

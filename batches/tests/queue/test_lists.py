@@ -8,12 +8,14 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from batches.batch_manager import BatchManager
+from batches.checking import queries
 from batches.lists.imports import ProfileAddress
 from batches.models import Action, Batch, BatchLog, ListProfile, Profile, ProfileList, Queue, Redirect, StoryResult
 from batches.queue.members import ListChange
 from batches.queue.refusals import Code
 from batches.tests.support.factories import (
     assert_consistent,
+    failed,
     last_line,
     make_batch,
     make_list,
@@ -215,9 +217,32 @@ def test_a_corrected_address_keeps_its_history_and_resets_the_memory_of_the_old_
     profile = StoryResult.objects.get().profile
     assert (profile.url, profile.etag, profile.feed_url) == ("https://example.net/new", "", "")
     assert not Redirect.objects.exists()
-    assert profile.last_checked_at is not None
     assert urls_of(found) == ["https://example.net/new", urls(2)[1]]
     assert_logged("correct_address", found, f"{urls(1)[0]} → https://example.net/new")
+
+
+def test_a_corrected_address_is_noted_in_each_list_that_has_it(manager):
+    one, other = make_list("one", 2), make_list("other", 3)
+    make_list("without")
+    assert manager.correct_address(one.pk, urls(1)[0], "https://example.net/new")
+    assert urls_of(other) == ["https://example.net/new", *urls(3)[1:]]
+    line = f"{urls(1)[0]} → https://example.net/new"
+    noted = BatchLog.objects.filter(action="correct_address").order_by("pk")
+    assert set(noted.values_list("list", "message")) == {(one.pk, line), (other.pk, line)}
+    assert dict(ProfileList.objects.values_list("name", "version")) == {"one": 2, "other": 2, "without": 1}
+    assert manager.sync_list(other.pk, urls(3), True, expected_version=1).code == Code.STALE_VERSION
+
+
+def test_a_corrected_address_has_neither_answered_nor_failed_yet(manager):
+    found = make_list(profiles=2)
+    run = start_run(manager.run_list(found.pk))
+    record(run, zip(profile_ids(run.batch), [ok(), failed()], strict=True))
+    assert manager.complete_batch(run.batch.pk)
+    assert (len(queries.sample_answering(5)), Profile.objects.failing().count()) == (1, 1)
+    for url in urls(2):
+        assert manager.correct_address(found.pk, url, f"{url}/new")
+    assert (queries.sample_answering(5), Profile.objects.failing().count()) == ([], 0)
+    assert set(Profile.objects.values_list("last_checked_at", "last_error", "last_duration")) == {(None, "", None)}
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,7 @@ OTHERS = {
     "subscribe",
     "change_subscription",
     "unsubscribe",
+    "delete_webhooks",
     "send_test_message",
     "create_feed",
     "revoke_feed",

@@ -7,8 +7,9 @@ import pytest
 
 from batches import batch_manager
 from batches.batch_manager import BatchManager
-from batches.models import Batch, BatchLog, BatchProfile, Profile, Queue
+from batches.models import Batch, BatchLog, BatchProfile, Profile, Queue, Subscription
 from batches.queue import contents, results
+from batches.queue.lists import ListCalls
 from batches.queue.refusals import Code
 from batches.queue.runs import ClaimedRun
 from batches.queue.writer import QueueWriter
@@ -19,6 +20,7 @@ from batches.tests.support.factories import (
     failed,
     half_checked,
     make_batch,
+    make_list,
     make_waiting,
     ok,
     profile_ids,
@@ -166,6 +168,29 @@ def test_imports_with_common_addresses_in_opposite_orders_do_not_deadlock(monkey
         assert Profile.objects.count() == 200
         for batch, order in zip(batches, orders, strict=True):
             assert list(batch.profiles.order_by("pk").values_list("profile__url", flat=True)) == order
+
+
+#: What two calls want that only one can have: where the first call is stopped behind all its checks, and the call.
+WANTED_BY_TWO = {
+    "the name of a list": (ListCalls, "_write", lambda found: BatchManager().change_list(found.pk, name="Wanted")),
+    "the same messages": (
+        Subscription.objects,
+        "create",
+        lambda found: BatchManager().subscribe(None, "ada@example.org", ["held"]),
+    ),
+}
+
+
+@pytest.mark.databases("postgresql")
+@pytest.mark.parametrize(("owner", "name", "call"), WANTED_BY_TWO.values(), ids=WANTED_BY_TWO.keys())
+def test_what_another_call_takes_in_between_is_refused(owner, name, call, monkeypatch):
+    """On SQLite the two cannot meet: each holds the one lock for all writers."""
+    first, second = make_list("First"), make_list("Second")
+    gate = Gate(monkeypatch, owner, name)
+    late = gate.stop(lambda: call(first))
+    assert call(second)
+    gate.open()
+    assert late.result(TIMEOUT).code == Code.ALREADY_EXISTS
 
 
 # Recording while others write

@@ -323,11 +323,11 @@ def test_a_week_in_fast_motion(start, daily, manager, clock):
 
 def test_a_schedule_that_can_no_longer_be_read_is_switched_off_and_the_others_run(manager, clock):
     broken, fine = scheduled(manager, "broken"), scheduled(manager, "fine")
-    ProfileList.objects.filter(pk=broken.pk).update(time_zone="Mars/Olympus")
+    ProfileList.objects.filter(pk=broken.pk).update(time_zone="Mars/Olympus", version=7)
     clock.pass_(hours=1)
     assert names_of(tick(clock)) == ["fine"]
     broken.refresh_from_db()
-    assert (broken.schedule_active, broken.next_run_at) == (False, None)
+    assert (broken.schedule_active, broken.next_run_at, broken.version) == (False, None, 8)
     assert broken.logs.latest("pk").message == (
         "switched off: “Mars/Olympus” is not a known time zone. Write one such as Europe/Berlin or UTC."
     )

@@ -96,6 +96,16 @@ def test_a_change_is_logged_and_no_change_is_not(found, manager):
         assert not manager.change_subscription(made.pk, topics=["weather"])
 
 
+def test_the_subscriptions_of_a_deleted_webhook_end_with_a_trace(found, manager):
+    subscribe(found, HOOK, channel="webhook")
+    other = subscribe(found)
+    manager.delete_webhooks([Webhook.objects.get().pk])
+    line = last_line()
+    assert (line.action, line.list, line.actor, line.message) == ("unsubscribe", found, "ada", "webhook: stories")
+    assert list(Subscription.objects.all()) == [other]
+    assert not Webhook.objects.exists()
+
+
 def test_it_ends_with_its_messages_and_with_its_list(found, manager):
     made, other = subscribe(found), subscribe(found, "eve@example.org")
     assert manager.send_test_message(made.pk)
