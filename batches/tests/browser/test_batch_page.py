@@ -10,7 +10,17 @@ from batches.models import Batch, BatchProfile
 from batches.tests.support.factories import failed, ok, record_one
 
 from ..admin.conftest import batch_with, page_of, reread, story
-from .steps import CONFLICT, assert_not_reloaded, expect_refusal, mark, open_with_stopped_clock, poll, poll_now, tab_to
+from .steps import (
+    CONFLICT,
+    TOUCHING,
+    assert_not_reloaded,
+    expect_refusal,
+    mark,
+    open_with_stopped_clock,
+    poll,
+    poll_now,
+    tab_to,
+)
 
 pytestmark = [pytest.mark.databases("sqlite"), pytest.mark.django_db(transaction=True)]
 
@@ -78,6 +88,7 @@ def test_buttons_act_without_a_reload_and_show_refusals_beside_them(open_page, p
         assert getattr(BatchManager("bob"), call)(batch.pk)
     page.locator("#message-undo").click()  # goes with its message: the refusal is at the top
     expect(page.locator("#batch-lost + .live-refusal")).to_contain_text("has changed")
+    assert page.evaluate(TOUCHING) == []
     page.locator("#retry_failed").click()
     expect(page.locator("#batch-summary")).to_contain_text("Queued again by operator: retrying 1 failed profile")
     assert_not_reloaded(page)

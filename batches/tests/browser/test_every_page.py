@@ -10,7 +10,7 @@ from batches.models import Batch, BatchLog, BatchProfile, ProfileList, Queue
 from .. import test_production
 from ..admin.conftest import names_of_addresses
 from .pages import every_page, make_rows, one_of_each_look
-from .steps import CONFLICT
+from .steps import CONFLICT, TOUCHING
 
 pytestmark = [pytest.mark.databases("sqlite"), pytest.mark.django_db(transaction=True)]
 
@@ -31,11 +31,6 @@ FINISH_TRANSITIONS = "document.getAnimations().forEach(animation => animation.fi
 #: On a phone, a list scrolls within the page.
 CUT = """[...document.querySelectorAll(".results, .dashboard-parts .module")]
     .filter(list => list.scrollWidth > list.clientWidth + 1).length"""
-#: A message that touches what stands below it.
-TOUCHING = """[...document.querySelectorAll(".errornote, .live-refusal, .live-note, .messagelist li")].filter(note => {
-    const below = (note.nextElementSibling ?? note.parentElement.nextElementSibling)?.getBoundingClientRect();
-    return note.checkVisibility() && below?.height && Math.abs(below.top - note.getBoundingClientRect().bottom) < 4;
-}).map(note => note.outerHTML.slice(0, 100))"""
 IS_DARK = "getComputedStyle(document.body).color.match(/[0-9]+/)[0] > 128"
 
 
