@@ -57,6 +57,7 @@ def pages(batch):
     yield from (reverse("admin:index"), reverse("admin:batches_batch_dashboard_live"))
 
 
+@pytest.mark.slow
 def test_no_page_takes_more_queries_when_it_shows_more_rows(client):
     def count(batch):
         return {

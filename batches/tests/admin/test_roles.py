@@ -354,6 +354,7 @@ def actions():
             yield (model, action.name, action.func) if hasattr(action, "func") else (model, action[1], action[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("role", sorted(EVERYBODY))
 def test_only_the_right_roles_are_offered_an_action_and_can_use_it(client_of, batch, role):
     assert BatchManager().release_queue()

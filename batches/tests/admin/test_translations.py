@@ -70,6 +70,7 @@ def words_of_the_database():
     return words
 
 
+@pytest.mark.slow
 @sqlite
 @pytest.mark.django_db
 def test_every_page_is_translated(client):
@@ -139,6 +140,7 @@ def steer_the_queue(client, rows):
     yield "a long search", client.get(f"{changelist(rows.done)}?q={words}", follow=True)
 
 
+@pytest.mark.slow
 @sqlite
 @pytest.mark.django_db
 @pytest.mark.parametrize("steps", [press_each_button, act_on_many, fill_forms, steer_the_queue])

@@ -49,6 +49,7 @@ def test_a_machine_that_is_busy_with_something_else_is_not_a_fault_of_the_loop(c
     assert warnings(caplog) == []
 
 
+@pytest.mark.slow
 def test_a_loop_that_is_blocked_again_and_again_is_logged_once_a_minute_with_the_worst(caplog, monkeypatch):
     async def run():
         async with measuring_lag() as lag:

@@ -96,6 +96,7 @@ def assert_settled(found):
 # One edit
 
 
+@pytest.mark.slow
 def test_everybody_sees_the_list_before_or_after_a_long_edit_and_waits_for_no_lock(edit, found, manager, at_each_chunk):
     call, after, change = edit
     seen = []
@@ -259,6 +260,7 @@ def test_parallel_long_edits_are_made_as_a_whole_or_refused(found, at_each_chunk
     assert_settled(found)
 
 
+@pytest.mark.slow
 def test_every_reader_gets_one_edition_while_the_list_is_exchanged_again_and_again(found, at_each_chunk):
     at_each_chunk(lambda: None)
     ended, halves = Event(), [urls(12), urls(30)[12:]]

@@ -14,12 +14,14 @@ from batches.tests.conftest import empty_tables
 from batches.tests.support.factories import (
     WAYS,
     Status,
+    everything,
     failed,
     make_batch,
     ok,
     profile_ids,
     record,
     remember_token,
+    restore,
     row_statuses,
     start_run,
     undone,
@@ -125,9 +127,13 @@ def test_each_call_needs_as_many_statements_for_a_thousand_as_for_ten(monkeypatc
     assert max(many[name] for name in TRANSITIONS) <= 34  # at the end of a hold, a claim also releases and starts
 
 
+@pytest.mark.slow
+@pytest.mark.on_both_databases
 def test_each_transition_is_one_transaction_that_locks_the_queue_first():
+    it = make_world(FEW)
+    before = everything()
     for name in TRANSITIONS - READING_FIRST:
-        begin, first, *rest, commit = capture(name, make_world(FEW))
+        begin, first, *rest, commit = capture(name, it)
         assert begin == {"sqlite": "BEGIN IMMEDIATE", "postgresql": "BEGIN"}[connection.vendor], name
         assert commit == "COMMIT", name
         assert 'FROM "batches_queue"' in first, name
@@ -135,6 +141,8 @@ def test_each_transition_is_one_transaction_that_locks_the_queue_first():
             assert first.endswith("FOR NO KEY UPDATE"), name
         assert not any(re.match("BEGIN|COMMIT|ROLLBACK|SAVEPOINT", sql) for sql in rest), name
         empty_tables()
+        restore(before)
+        it.refresh_from_db()
 
 
 def test_the_last_step_of_a_deletion_locks_the_queue_first_because_it_writes_to_repeats(manager):

@@ -126,6 +126,7 @@ def test_one_success_ends_the_rest(press, manager, clock):
     assert row_statuses(run_due(clock, 1)) == ["pending"] * 3
 
 
+@pytest.mark.slow
 def test_a_site_that_dies_is_checked_more_and_more_rarely_but_at_least_once_a_week(press, clock):
     checked = []
     for day in range(1, 40):

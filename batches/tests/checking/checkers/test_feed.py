@@ -253,6 +253,7 @@ def large(kind: str) -> tuple[bytes, list[str]]:
     return document, list(texts)[:whole]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["RSS", "Atom", "JSON Feed"])
 def test_the_first_stories_of_a_feed_that_is_too_large_are_read(kind, server):
     document, expected = large(kind)

@@ -323,6 +323,7 @@ def test_the_reason_says_what_is_wrong_with_a_response(why, raw, server):
     assert failure_of(server.url("/")) == f"sent an invalid response: {why}"
 
 
+@pytest.mark.slow
 def test_one_time_limit_is_for_all_hops_together(server):
     """Each hop is quick enough, but all of them are not."""
     for number in range(5):
@@ -385,6 +386,7 @@ def test_a_timeout_is_not_retried(server):
     assert server.hits("/") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_backoff")
 def test_one_time_limit_is_for_all_attempts_together(server):
     """Each attempt fails quickly enough to be tried again, but all of them take too long."""

@@ -139,6 +139,7 @@ def test_large_bodies_that_arrive_at_the_same_moment_are_received_one_after_the_
         assert run_with(HttpChecker(config), fetch_all) == 4 * size
 
 
+@pytest.mark.slow
 def test_waiting_for_memory_is_not_charged(server, monkeypatch):
     """A body that waits may wait longer than any time-out."""
     size, timeout = 1_000_000, 1.0

@@ -136,6 +136,7 @@ TOO_MUCH = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("command", "reason"), TOO_MUCH.items(), ids=TOO_MUCH)
 def test_a_document_that_exceeds_the_limits_of_its_process_fails_alone(command, reason, obedient, monkeypatch):
     monkeypatch.setattr(parsers_module, "QUICK_SECONDS", 1.0)

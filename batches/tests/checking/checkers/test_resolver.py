@@ -199,6 +199,7 @@ def test_a_check_keeps_its_place_if_the_name_is_found_at_once(names, server):
     assert waits == []
 
 
+@pytest.mark.slow
 def test_names_without_an_answer_delay_no_other_and_are_not_charged(names, endless, server):
     for number in range(200):
         names.answer(f"{number}.example", SILENT)
