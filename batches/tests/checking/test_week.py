@@ -19,7 +19,7 @@ from batches.checking.worker import Worker
 from batches.models import Action, Batch, BatchLog, BatchProfile, StoryResult, WebhookDelivery
 from batches.tests.support.factories import age_leases, assert_sound, claim, ok, record, subscribe
 
-pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.slow, pytest.mark.exhaustive_on("postgresql"), pytest.mark.django_db(transaction=True)]
 
 #: Summer time begins in Berlin on Sunday at 01:00, and ends in Sydney on the next Saturday at 16:00.
 BEGIN = datetime(2025, 3, 29, 20, tzinfo=UTC)

@@ -161,20 +161,16 @@ def test_without_the_demo_a_killed_worker_starts_again_and_the_death_of_the_web_
     assert process.err == "CommandError: web ended unexpectedly (SIGKILL). All processes were stopped.\n"
 
 
-def test_the_web_application_runs_without_workers_where_they_are_another_service(serve, ports):
-    process = serve("--no-workers", BATCHES_EXECUTOR="celery")
+def test_where_the_workers_are_another_service_the_web_application_runs_alone_here_with_https(serve, ports):
+    """The header of the proxy counts, and plain HTTP is redirected."""
+    process = serve("--no-workers", BATCHES_EXECUTOR="celery", HTTPS="on")
     process.wait_for(lambda: "Serving on" in process.out)
     assert children(process).keys() == {"web"}
-    process.signal(signal.SIGTERM)
-    assert process.wait() == 0
-
-
-def test_with_https_the_header_of_the_proxy_counts_and_plain_http_is_redirected(serve, ports):
-    process = serve("--no-workers", HTTPS="on")
-    process.wait_for(lambda: "Serving on" in process.out)
     assert get_login(ports, **{"X-Forwarded-Proto": "https"})[0] == 200
     status, location, _ = get_login(ports)
     assert (status, location.partition(":")[0]) == (301, "https")
+    process.signal(signal.SIGTERM)
+    assert process.wait() == 0
 
 
 @pytest.fixture(scope="module")
