@@ -57,7 +57,7 @@ messages: .venv/installed-dev ## update the catalogue of translations after a ch
 	@$(VENV) -m batches.tests.support.messages
 	@echo "Translate what is empty or fuzzy in $(TRANSLATIONS).po"
 
-lock: .venv/installed ## update requirements.lock, the versions and hashes of what is deployed
+lock: .venv/installed ## update requirements.lock, the versions and hashes of the deployed packages
 	@$(PIP) install "uv>=0.9"
 	@$(VENV) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --upgrade \
 	  --custom-compile-command "make lock" $(DEPLOYED) --output-file requirements.lock
@@ -108,20 +108,20 @@ $(TRANSLATIONS).mo: $(TRANSLATIONS).po .venv/installed
 	@$(PIP) install "babel>=2.17"
 	@.venv/bin/pybabel --quiet compile --locale de --input-file $< --output-file $@
 
-# In an environment of its own, so that the tests need no builder.
+# In a separate environment, so that the tests need no builder.
 var/docs/installed: requirements-docs.txt .venv/installed
 	@echo "Installing $< into var/docs/venv"
 	@test -x var/docs/venv/bin/python || $(VENV) -m venv var/docs/venv
 	@var/docs/venv/bin/python -m pip --disable-pip-version-check --quiet install -r $< && touch $@
 
-# What cannot be installed here is left out, and its rows say so.
+# Skips packages that cannot be installed here; their rows say so.
 var/bench/installed: benchmarks/requirements.txt benchmarks/package.json
 	@echo "Installing $^ into var/bench"
 	@test -x var/bench/venv/bin/python || $(VENV) -m venv var/bench/venv
 	@var/bench/venv/bin/python -m pip --disable-pip-version-check --quiet install -r $< || grep '^[a-z]' $< | \
 	  xargs -n 1 var/bench/venv/bin/python -m pip --disable-pip-version-check --quiet install || true
 	@mkdir -p var/bench/node && cp benchmarks/package.json var/bench/node/
-	@npm --prefix var/bench/node install --silent --no-fund --no-audit || echo "Without npm there is no graphile-worker."
+	@npm --prefix var/bench/node install --silent --no-fund --no-audit || echo "Cannot measure graphile-worker: npm is missing."
 	@touch $@
 
 # Debian and Ubuntu ship Python without ensurepip, which venv needs. A good Python has both.

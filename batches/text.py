@@ -120,8 +120,8 @@ class Clause(Sentence):
         return super().translated().rstrip(".")
 
 
-def counted(one: str, many: str, /, *, count: int, **values: object) -> Sentence:
-    """A sentence with the first text for the number 1, with the second text for others."""
+def choose_plural(one: str, many: str, /, *, count: int, **values: object) -> Sentence:
+    """A sentence with the first text if `count` is 1, otherwise with the second one."""
     return Sentence._build((one, many), one if count == 1 else many, {"count": count, **values})
 
 

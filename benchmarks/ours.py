@@ -1,4 +1,4 @@
-"""Runs the project as its users do: `manage.py` in a process of its own, on a new database."""
+"""Runs the project as its users do: `manage.py` in a separate process, on a new database."""
 
 import json
 import secrets
@@ -55,7 +55,7 @@ class Project:
         return found[0]
 
     def inside(self, module: str, **options: object) -> Figures:
-        """The figures of a module in `inside/`, which calls the project's code in a process of its own."""
+        """The figures of a module in `inside/`, which calls the project's code in a separate process."""
         command = ["-m", "benchmarks.inside", module, json.dumps(options)]
         return run([manage()[0], *command], self.environment).figures
 

@@ -64,7 +64,7 @@ class Outcome:
 
 
 def run_fault(house: House, name: str, seed: int, scale: float, mutant: str = "") -> Outcome:
-    """Run a fault. Each has its own seed, so that it makes the same choices alone as after others."""
+    """Run a fault. Each has its own seed, so it makes the same choices alone and after others."""
     fault, vendor = FAULTS[name], house.database.vendor
     count = MUTANT_COUNT[name] if mutant else scale_count(fault, scale)
     began = time.monotonic()

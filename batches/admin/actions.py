@@ -23,7 +23,7 @@ from batches.queue.transitions import RULES
 from batches.queue.undo import can_be_undone
 from batches.queue.values import as_uuid
 from batches.reports import queries
-from batches.text import Sentence, counted, translate
+from batches.text import Sentence, choose_plural, translate
 
 from .base import AdminView, ListAdmin, parse_number
 from .display import register
@@ -288,7 +288,9 @@ class BatchAdminBase(ListAdmin):
 def describe_deletion(batch: Batch) -> str:
     if RULES[Action.DELETE_BATCH].is_offered(batch):
         count = batch.total_profiles
-        return counted("“%(batch)s” (%(count)s profile)", "“%(batch)s” (%(count)s profiles)", count=count, batch=batch)
+        return choose_plural(
+            "“%(batch)s” (%(count)s profile)", "“%(batch)s” (%(count)s profiles)", count=count, batch=batch
+        )
     return Sentence("“%(batch)s” stays because it is %(status)s.", batch=batch, status=STATUS_WORDS[batch.status])
 
 

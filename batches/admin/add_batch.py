@@ -23,7 +23,7 @@ from batches.models import STATUS_WORDS, Batch, Profile
 from batches.queue.contents import count_known
 from batches.queue.refusals import Code
 from batches.reports.outlook import forecast_queue
-from batches.text import Sentence, counted, join
+from batches.text import Sentence, choose_plural, join
 from batches.web.downloads import stream_download
 
 from .actions import BatchAdminBase, get_manager, is_from_script
@@ -159,7 +159,7 @@ def respond_to_addition(
 def _describe_addition(batch: Batch, is_new: bool, duplicates: int) -> str:
     count = batch.total_profiles
     if batch.position:
-        added = counted(
+        added = choose_plural(
             "“%(batch)s” was added and waits at position %(position)s with %(count)s profile.",
             "“%(batch)s” was added and waits at position %(position)s with %(count)s profiles.",
             count=count,
@@ -167,7 +167,7 @@ def _describe_addition(batch: Batch, is_new: bool, duplicates: int) -> str:
             position=batch.position,
         )
     else:
-        added = counted(
+        added = choose_plural(
             "“%(batch)s” was added and is %(status)s with %(count)s profile.",
             "“%(batch)s” was added and is %(status)s with %(count)s profiles.",
             count=count,
@@ -176,14 +176,15 @@ def _describe_addition(batch: Batch, is_new: bool, duplicates: int) -> str:
         )
     sentences = [added]
     if duplicates:
-        sentences.append(counted("%(count)s duplicate skipped.", "%(count)s duplicates skipped.", count=duplicates))
+        skipped = choose_plural("%(count)s duplicate skipped.", "%(count)s duplicates skipped.", count=duplicates)
+        sentences.append(skipped)
     if not is_new:
         sentences.append(Sentence("The form was sent twice; only one batch was created."))
     return join(sentences, " ")
 
 
 def _describe_rejects(rejects: Sequence[Reject]) -> str:
-    summary = counted(
+    summary = choose_plural(
         "%(count)s line skipped because it is not valid:",
         "%(count)s lines skipped because they are not valid:",
         count=len(rejects),

@@ -140,7 +140,7 @@ class ListAdmin(PlaceAdmin):
         return reverse(f"admin:batches_{page}", args=args, query=query, current_app=self.admin_site.name)
 
     def link(self, request: HttpRequest, model: type[Model], address: str, text: str) -> str:
-        """A link to a page about rows of a model; the text alone if the user may not view them."""
+        """A link to a page about rows of a model; only the text if the user may not view them."""
         may_view = self.admin_site.get_model_admin(model).has_view_permission(request)
         return format_html('<a href="{}">{}</a>', address, text) if may_view else conditional_escape(text)
 

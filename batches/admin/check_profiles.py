@@ -19,7 +19,7 @@ from django.utils.translation import gettext_lazy, ngettext, override
 
 from batches.limits import MAX_NAME
 from batches.models import Batch, Profile
-from batches.text import counted, pluralise
+from batches.text import choose_plural, pluralise
 
 from .add_batch import create_batch, describe_start, respond_to_addition
 from .base import ListAdmin, is_across, parse_number, ticked_keys
@@ -56,7 +56,7 @@ class CheckProfilesAdmin(ListAdmin):
         """Warn if the batch has another number of profiles than the confirmation page showed."""
         count = parse_number(request.POST.get("shown", ""))
         if is_new and count not in {None, batch.total_profiles}:
-            changed = counted(
+            changed = choose_plural(
                 "%(count)s profile matched on the page, %(now)s when you confirmed.",
                 "%(count)s profiles matched on the page, %(now)s when you confirmed.",
                 count=count,

@@ -10,7 +10,7 @@ from django.utils.translation import gettext_lazy
 from batches.limits import MAX_BULK
 from batches.models import Profile
 from batches.queue.forgetting import count_traces
-from batches.text import counted
+from batches.text import choose_plural
 
 from .actions import get_manager
 from .base import ListAdmin, identify_rows
@@ -37,6 +37,6 @@ class ForgetProfilesAdmin(ListAdmin):
         manager = get_manager(request)
         results = [manager.forget_profile(profile.pk) for profile in chosen]
         done = sum(map(bool, results))
-        forgotten = counted("%(count)s profile forgotten.", "%(count)s profiles forgotten.", count=done)
+        forgotten = choose_plural("%(count)s profile forgotten.", "%(count)s profiles forgotten.", count=done)
         self.show_results(request, forgotten, results)
         return None

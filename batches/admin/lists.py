@@ -18,7 +18,7 @@ from batches.queue.lists import SCHEDULE
 from batches.queue.members import ListChange
 from batches.queue.refusals import Refusal, require_granted
 from batches.reports import streams
-from batches.text import Sentence, counted
+from batches.text import Sentence, choose_plural
 from batches.web.downloads import name_download, stream_download
 
 from . import display
@@ -285,7 +285,7 @@ class ListProfileAdmin(RefusableAdmin, ReadOnlyAdmin):
             if isinstance(result, Refusal):
                 self.message_user(request, result.message, messages.WARNING)
             else:
-                removed = counted(
+                removed = choose_plural(
                     "%(count)s profile removed from “%(list)s”.",
                     "%(count)s profiles removed from “%(list)s”.",
                     count=result.removed,

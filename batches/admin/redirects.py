@@ -11,7 +11,7 @@ from django.utils.translation import gettext_lazy
 
 from batches.limits import MAX_BULK
 from batches.models import Redirect
-from batches.text import counted
+from batches.text import choose_plural
 
 from . import display
 from .actions import get_manager
@@ -63,6 +63,6 @@ class RedirectAdmin(ReadOnlyAdmin):
             return render(request, "admin/batches/redirect/accept.html", context)
         results = get_manager(request).accept_redirects(chosen)
         done = sum(map(bool, results))
-        accepted = counted("%(count)s redirect accepted.", "%(count)s redirects accepted.", count=done)
+        accepted = choose_plural("%(count)s redirect accepted.", "%(count)s redirects accepted.", count=done)
         self.show_results(request, accepted, results)
         return None

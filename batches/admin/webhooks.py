@@ -18,7 +18,7 @@ from batches.models import Subscription, Webhook, WebhookDelivery
 from batches.notifications import outbox
 from batches.queue.values import as_uuid
 from batches.reports.outlook import forecast_queue
-from batches.text import Sentence, counted
+from batches.text import Sentence, choose_plural
 
 from . import display
 from .actions import get_manager
@@ -235,12 +235,12 @@ class WebhookDeliveryAdmin(PageWithButtons, ReadOnlyAdmin):
         for delivery in rescheduled:
             self.log_change(request, delivery, "Rescheduled the delivery.")
         if rescheduled:
-            done = counted(
+            done = choose_plural(
                 "%(count)s delivery rescheduled.", "%(count)s deliveries rescheduled.", count=len(rescheduled)
             )
             self.message_user(request, done, messages.SUCCESS)
         if skipped := len(deliveries) - len(rescheduled):
-            left = counted(
+            left = choose_plural(
                 "%(count)s delivery skipped. Only failed deliveries can be rescheduled.",
                 "%(count)s deliveries skipped. Only failed deliveries can be rescheduled.",
                 count=skipped,

@@ -102,7 +102,7 @@ class IdempotentPosts(BaseView):
     def run_prepared_once(
         self, prepare: Callable[[], AbstractContextManager[T]], call: Callable[[T], Response]
     ) -> Response:
-        """As `run_once`, for a call with rows to store: it prepares them first, in transactions of their own.
+        """Like `run_once`, for a call with rows to store: it prepares them first, in separate transactions.
 
         The transaction of the key would lock SQLite for as long as that takes.
         """
@@ -221,7 +221,7 @@ def expired() -> QuerySet[StoredResponse]:
 
 
 def remove_expired() -> None:
-    """Remove some expired answers in a transaction of its own, without waiting for rows that others have locked."""
+    """Remove some expired responses in a separate transaction, without waiting for rows that others have locked."""
     if expired().exists():
         with transaction.atomic():
             some = expired().select_for_update(skip_locked=True).values_list("pk", flat=True)[:REMOVED_AT_ONCE]

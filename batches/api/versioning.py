@@ -5,7 +5,7 @@ from typing import Any
 from rest_framework.request import Request
 from rest_framework.versioning import NamespaceVersioning
 
-#: The namespace of all calls; a project may have an `api` of its own. Each version has a namespace within it.
+#: The namespace of all calls; a project may have its own `api`. Each version has a namespace within it.
 ROOT = "batches_api"
 
 

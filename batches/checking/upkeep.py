@@ -61,7 +61,7 @@ def do_upkeep(manager: BatchManager, should_stop: Callable[[], bool]) -> None:
     all(_attempt(failed, call) for failed, call in steps.items())
 
 
-def tell_of_return() -> None:
+def report_return() -> None:
     """Report late that no worker was running, when a worker starts and before it looks for work."""
     _attempt("Alerts could not be written", partial(write_alerts, is_back=True))
 

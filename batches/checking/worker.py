@@ -35,7 +35,7 @@ from .lag import measuring_lag
 from .open_files import fit_concurrency
 from .outage import Offline, Prober, unless
 from .run import Run, RunOver
-from .upkeep import do_upkeep, doing_upkeep, tell_of_return
+from .upkeep import do_upkeep, doing_upkeep, report_return
 
 logger = logging.getLogger(__name__)
 
@@ -129,7 +129,7 @@ class Worker:
     async def _work(self) -> None:
         await self._database(self._manager.purge_deleted)
         if self._delivers:
-            await self._database(tell_of_return)
+            await self._database(report_return)
         await self._database(self._manager.start_worker, self.name)
         delivers = delivering(self._config, self._database, self._stop) if self._delivers else nullcontext()
         upkeep = doing_upkeep(self._manager, self._config.poll_seconds) if self._delivers else nullcontext()

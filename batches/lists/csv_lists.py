@@ -103,10 +103,10 @@ def read_rows(lines: Iterable[Line], delimiter: str, reject: Callable[[int, str,
             return
         except csv.Error as error:
             has_more_lines = len(row_lines.row) > 1
-            reject(*row_lines.give_back(), _describe_error(str(error), has_more_lines))
+            reject(*row_lines.take_first_line(), _describe_error(str(error), has_more_lines))
         else:
             if row_lines.length >= MAX_LINE:
-                reject(*row_lines.give_back(), Sentence("It is longer than %(most)s characters.", most=MAX_LINE))
+                reject(*row_lines.take_first_line(), Sentence("It is longer than %(most)s characters.", most=MAX_LINE))
             elif any(cell.strip() for cell in row):
                 yield row_lines.row[0][0], row
 
@@ -137,7 +137,7 @@ class _RowLines:
         self.row = []
         self.length = 0
 
-    def give_back(self) -> Line:
+    def take_first_line(self) -> Line:
         """Return the first line of this row, and let the other lines be read again."""
         first, *others = self.row
         self._again.extendleft(reversed(others))

@@ -9,7 +9,7 @@ from itertools import starmap
 from typing import Any
 
 from batches.limits import MAX_NAME, MAX_QUOTE
-from batches.text import Clause, Sentence, clean_text, counted, join
+from batches.text import Clause, Sentence, choose_plural, clean_text, join
 
 from .addresses import InvalidAddress, normalise_address
 
@@ -137,7 +137,7 @@ class Collector:
         if not self.names:
             raise self._invalid(Sentence("The list has no valid address"))
         if strict and self.rejects:
-            summary = counted(
+            summary = choose_plural(
                 "%(count)s entry is not valid", "%(count)s entries are not valid", count=len(self.rejects)
             )
             raise self._invalid(summary)

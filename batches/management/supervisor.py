@@ -205,8 +205,8 @@ def main() -> None:
 
 
 def _end_with_supervisor(grace: float) -> None:
-    """End with the supervisor, which alone holds the pipe to our standard input open: the kernel closes it even after
-    SIGKILL.
+    """End with the supervisor. Only the supervisor holds the pipe to our standard input, and the kernel closes the pipe
+    even after SIGKILL.
     """
     while os.read(0, 1024):
         pass

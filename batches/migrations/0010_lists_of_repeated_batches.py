@@ -11,7 +11,7 @@ CHUNK = 2_500
 
 
 def make_lists(apps, schema_editor):
-    """In bounded transactions. What is repeated after a kill finds the list that it was making by its ID."""
+    """In bounded transactions. If it is repeated after a kill, it finds its unfinished list by ID."""
     Batch, ProfileList = apps.get_model('batches', 'Batch'), apps.get_model('batches', 'ProfileList')
     for runs in find_chains(Batch):
         latest = Batch.objects.get(pk=runs[-1])

@@ -11,7 +11,7 @@ CHUNK = 10_000
 def remember(apps, schema_editor):
     """A profile was read when it first had a story or a result, as far as that is stored.
 
-    Otherwise, its stories would be taken for those of a first read, and the next new one would not be told.
+    Otherwise, its stories would be taken for those of a first read, and the next new one would not be reported.
     """
     Profile = apps.get_model('batches', 'Profile')
     stories = apps.get_model('batches', 'StoryResult').objects.filter(profile=OuterRef('pk'))

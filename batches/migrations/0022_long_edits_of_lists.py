@@ -5,7 +5,7 @@ from django.db import migrations, models
 COUNT = """UPDATE batches_profilelist SET total_profiles =
            (SELECT COUNT(*) FROM batches_listprofile WHERE list_id = batches_profilelist.id)"""
 
-#: What nobody sees would be seen without the new columns.
+#: Without the new columns, hidden rows would become visible.
 FORGET_STAGED = """DELETE FROM batches_listprofile WHERE NOT
            (SELECT edition FROM batches_profilelist WHERE id = list_id) BETWEEN first_edition AND last_edition"""
 FORGET_HIDDEN = [

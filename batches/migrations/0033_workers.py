@@ -2,7 +2,7 @@ from django.db import migrations, models
 
 
 def move_to_its_own_row(apps, editor):
-    """Whether the last worker is still there nobody knows. If it is, its next heartbeat says so."""
+    """The last worker may still be running. Then its next heartbeat clears `ended_at`."""
     Worker = apps.get_model("batches", "Worker")
     for queue in apps.get_model("batches", "Queue").objects.filter(worker_seen_at__isnull=False).exclude(worker=""):
         seen = queue.worker_seen_at

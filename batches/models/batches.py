@@ -357,7 +357,7 @@ class BatchProfile(models.Model):
         FAILED = "failed", _("Failed")
         SKIPPED = "skipped", _("Skipped")  # it rests after many failures, and the scheduled run left it out
 
-    # Without indexes of their own: the compound indexes below begin with these columns.
+    # No separate indexes: the compound indexes below begin with these columns.
     batch = models.ForeignKey(Batch, models.CASCADE, related_name="profiles", db_index=False)
     profile = models.ForeignKey(Profile, models.CASCADE, related_name="checks", db_index=False)
     status = models.CharField(max_length=MAX_STATUS, choices=Status, default=Status.PENDING)

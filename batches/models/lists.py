@@ -12,7 +12,7 @@ from django.utils.translation import gettext_lazy as _
 
 from batches.limits import MAX_CHECKER, MAX_NAME, MAX_SCHEDULE, MAX_TIME_ZONE
 from batches.lists.schedules import InvalidSchedule, describe_schedule, next_times
-from batches.text import Sentence, counted, join
+from batches.text import Sentence, choose_plural, join
 
 from .hidden import HideableQuerySet
 from .profiles import Profile
@@ -114,7 +114,7 @@ class ProfileList(models.Model):
         parts = [Sentence("%(schedule)s (%(zone)s)", schedule=words, zone=self.time_zone)]
         if self.delay_minutes:
             parts.append(
-                counted("up to %(count)s minute later", "up to %(count)s minutes later", count=self.delay_minutes)
+                choose_plural("up to %(count)s minute later", "up to %(count)s minutes later", count=self.delay_minutes)
             )
         if not self.schedule_active:
             parts.append(Sentence("off"))
@@ -149,7 +149,7 @@ class CurrentMembers(models.Manager["ListProfile"]):
 class ListProfile(models.Model):
     """A profile in a list, from its first edition to its last."""
 
-    # Without indexes of their own: the compound indexes below begin with these columns.
+    # No separate indexes: the compound indexes below begin with these columns.
     list = models.ForeignKey(ProfileList, models.CASCADE, related_name="profiles", db_index=False)
     profile = models.ForeignKey(Profile, models.CASCADE, related_name="lists", db_index=False)
     first_edition = models.PositiveIntegerField(db_default=0, editable=False)

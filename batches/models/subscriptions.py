@@ -10,7 +10,7 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import override
 
 from batches.limits import MAX_STATUS, MAX_URL
-from batches.text import Sentence, counted, translate
+from batches.text import Sentence, choose_plural, translate
 
 
 def no_topics() -> list[str]:
@@ -129,7 +129,7 @@ class Subscription(models.Model):
     def when(self) -> Sentence:
         """When a message is sent."""
         if self.list_id is None:
-            return counted("after %(count)s minute", "after %(count)s minutes", count=self.minutes)
+            return choose_plural("after %(count)s minute", "after %(count)s minutes", count=self.minutes)
         if self.digest_hour is None:
             return Sentence("each run")
         return Sentence("daily at %(hour)s", hour=self.digest_hour)

@@ -32,8 +32,8 @@ def write_alerts(*, is_back: bool = False) -> int:
         return 0
     alerts = [alert for subscription in wanted for alert in make_alerts(subscription, queue, is_back)]
     ids = [alert.event_id for alert in alerts]
-    told = WebhookDelivery.objects.filter(subscription__in=wanted, event_id__in=ids)
-    known = set(told.values_list("event_id", flat=True))
+    stored = WebhookDelivery.objects.filter(subscription__in=wanted, event_id__in=ids)
+    known = set(stored.values_list("event_id", flat=True))
     new = [alert for alert in alerts if alert.event_id not in known]
     return _insert(new) if new else 0
 

@@ -202,12 +202,12 @@ def uncount_stories(found: Profile, batches: Collection[Batch]) -> None:
     for batch_id, pk in stories.filter(is_baseline=False).values_list("batch_id", "pk"):
         new[batch_id].append(pk)
     for batch in batches:
-        if counted := count_counted(batch, new[batch.pk]):
-            Batch.everything.filter(pk=batch.pk).update(stories_found=F("stories_found") - counted)
+        if included := count_included(batch, new[batch.pk]):
+            Batch.everything.filter(pk=batch.pk).update(stories_found=F("stories_found") - included)
     stories.delete()
 
 
-def count_counted(batch: Batch, stories: Collection[int]) -> int:
+def count_included(batch: Batch, stories: Collection[int]) -> int:
     """The number of these new stories that its `stories_found` includes, which excludes those of earlier checks.
 
     Both databases would look for them among all stories of the profile, for each batch: 5 s for a hundred.

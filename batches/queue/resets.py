@@ -4,7 +4,7 @@ The decision is one transition, which sets status, position and counters at once
 follow, like those of a deleted batch. Until then, `Batch.reset_after` is the last row that was reset:
 
 - Readers see the new status and counters at once; rows behind `reset_after` still show their previous results.
-- Nobody records: while it is set, no worker can claim a run, and a constraint forbids a run token.
+- No results are recorded: while it is set, no worker can claim a run, and a constraint forbids a run token.
 - The counters say which results are removed. A retry keeps the successful checks and the skipped profiles, checking
   again sets both counters to zero.
 - Each step reads and moves `reset_after` under the lock of the batch, so several processes can continue it: the call
@@ -36,7 +36,7 @@ Status = BatchProfile.Status
 #: Rows per transaction: it takes 20 to 50 ms with the copies of the results, while the queue is locked.
 RESET_CHUNK = 500
 #: Rows that one transaction searches: 40 of a million must not take as many transactions as all of them.
-LOOKED_AT = 10_000
+SEARCH_CHUNK = 10_000
 
 ATTEMPT = Attempt._meta.db_table
 
@@ -71,7 +71,7 @@ def _continue(batch_id: uuid.UUID) -> bool:
 
 def _reset_chunk(batch: Batch, after: int) -> bool:
     rows = batch.profiles.filter(pk__gt=after)
-    beyond = next(iter(rows.order_by("pk").values_list("pk", flat=True)[LOOKED_AT : LOOKED_AT + 1]), None)
+    beyond = next(iter(rows.order_by("pk").values_list("pk", flat=True)[SEARCH_CHUNK : SEARCH_CHUNK + 1]), None)
     stale = _find_stale(batch, rows if beyond is None else rows.filter(pk__lt=beyond))
     ids = list(stale.order_by("pk").values_list("pk", flat=True)[: RESET_CHUNK + 1])
     done = ids[RESET_CHUNK - 1] if len(ids) > RESET_CHUNK else None if beyond is None else beyond - 1

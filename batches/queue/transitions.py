@@ -8,7 +8,7 @@ from django.utils.translation import gettext_noop as _
 
 from batches.limits import MAX_BULK
 from batches.models import STATUS_WORDS, Action, Batch
-from batches.text import Sentence, counted, join
+from batches.text import Sentence, choose_plural, join
 
 from .refusals import Code, Refused
 
@@ -62,7 +62,7 @@ def name_queueing(batch: Batch) -> Sentence:
 
 
 def name_retry(batch: Batch) -> Sentence:
-    return counted("Recheck %(count)s failed", "Recheck %(count)s failed", count=batch.failed_checks)
+    return choose_plural("Recheck %(count)s failed", "Recheck %(count)s failed", count=batch.failed_checks)
 
 
 ANY = frozenset(Status.values)

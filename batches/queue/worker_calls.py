@@ -52,7 +52,7 @@ class WorkerCalls(QueueWriter):
         worker = clean_text(worker, MAX_ACTOR)
         workers.note_worker(worker)
         with Queue.objects.locked() as queue:
-            self._look(queue)
+            self._refresh_queue(queue)
             end_checks(worker)
             running = lock_running()
             if running is not None and running.reset_after is not None:
@@ -72,11 +72,11 @@ class WorkerCalls(QueueWriter):
         worker = clean_text(worker, MAX_ACTOR)
         workers.note_visit(worker)
         with Queue.objects.locked() as queue:
-            self._look(queue)
+            self._refresh_queue(queue)
             batch = lock_running() or self._promote_head(queue, worker)
             return count_workers(batch, limit) if batch else Workers(0, 0)
 
-    def _look(self, queue: Queue) -> None:
+    def _refresh_queue(self, queue: Queue) -> None:
         Queue.objects.update(looked_at=Now())
         self._end_hold(queue)
 

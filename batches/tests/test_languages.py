@@ -20,7 +20,7 @@ from batches.queue.refusals import Code, Refused
 from batches.tests.admin.conftest import batch_with, client_as, press, reread
 from batches.tests.admin.test_subscriptions import ADD, FIELDS
 from batches.tests.support.factories import make_list
-from batches.text import Clause, Sentence, counted, join, recognise, translate
+from batches.text import Clause, Sentence, choose_plural, join, recognise, translate
 
 sqlite = [pytest.mark.databases("sqlite"), pytest.mark.django_db]
 
@@ -54,7 +54,7 @@ def test_a_sentence_stays_one_in_an_exception(german):
     [(1, "after 1 minute", "nach 1 Minute"), (2_000, "after 2,000 minutes", "nach 2.000 Minuten")],
 )
 def test_a_number_has_its_plural_and_the_separators_of_the_language(german, count, english, translated):
-    sentence = counted("after %(count)s minute", "after %(count)s minutes", count=count)
+    sentence = choose_plural("after %(count)s minute", "after %(count)s minutes", count=count)
     assert sentence == english
     with override("de"):
         assert translate(sentence) == translated

@@ -12,7 +12,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent
 
 # From the bottom up. A part imports from lower layers only, never from its own layer or a higher one. A part is a room
-# ("checking"), or a package or module of a room that has a layer of its own ("checking.checkers").
+# ("checking"), or a package or module of a room that has its own layer ("checking.checkers").
 LAYERS = (
     {"__init__", "__version__"},
     {"text", "limits", "encodings", "metrics", "log_context"},

@@ -1,4 +1,4 @@
-"""The package: the wheel in an environment of its own, outside of this folder."""
+"""The package: the wheel in a separate environment, outside this folder."""
 
 import os
 import re

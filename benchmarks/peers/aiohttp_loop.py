@@ -1,6 +1,6 @@
 """The loop that an expert writes by hand with aiohttp: fetch, parse, count. It records nothing and limits nothing.
 
-A session and a connector for all requests, without a limit of its own, as
+One session for all requests, with a connector that has no limit, as
 https://docs.aiohttp.org/en/stable/http_request_lifecycle.html says. aiodns is installed, and aiohttp uses it.
 """
 

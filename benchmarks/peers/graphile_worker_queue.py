@@ -1,4 +1,4 @@
-"""graphile-worker with the settings of its own record (https://worker.graphile.org/docs/performance): batches of 500
+"""graphile-worker with the settings of its record (https://worker.graphile.org/docs/performance): batches of 500
 jobs are fetched at once, completed jobs are written in batches, 24 jobs at once in each process.
 
 It deletes a job when it is done, and stores no result.

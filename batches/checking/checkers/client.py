@@ -106,7 +106,7 @@ def find_start(name: str) -> bytes:
     return f"\n{name.lower()}:".encode()
 
 
-class Answer(NamedTuple):
+class RawResponse(NamedTuple):
     """A final answer. `body` is as it was sent, and empty if it was not wanted or the answer is not successful."""
 
     status: int
@@ -318,7 +318,7 @@ class Client:
         *,
         reads_body: bool = True,
         data: bytes | None = None,
-    ) -> Answer:
+    ) -> RawResponse:
         """Make one request (a POST if there is `data`), and follow no redirect. Raises FetchError."""
         addresses = () if target.is_numeric else await self._resolver.resolve(target.host)
         transfer.prepare(target, addresses, [*self._headers, *headers], self._limit if reads_body else 0)
@@ -330,7 +330,7 @@ class Client:
             while True:
                 await transfer.wait()
                 if transfer.has_ended:
-                    return read_answer(transfer)
+                    return read_response(transfer)
                 with not_charged(keeps_place=True):  # its connection is open
                     await transfer.share.wait_to_grow(transfer.room_needed)
                 if not transfer.has_ended:  # the connection may be lost by now
@@ -433,7 +433,7 @@ def join_addresses(addresses: Sequence[str]) -> str:
     return ",".join(f"[{address}]" if ":" in address else address for address in addresses)
 
 
-def read_answer(transfer: Transfer) -> Answer:
+def read_response(transfer: Transfer) -> RawResponse:
     """The response of an ended transfer. Raises FetchError."""
     if transfer.fault and not (transfer.status and transfer.is_unwanted):
         code, message = transfer.fault
@@ -442,7 +442,8 @@ def read_answer(transfer: Transfer) -> Answer:
         raise explain_fault(code, message, transfer.refusal or OSError(number, ""), transfer.connect_seconds)
     if not transfer.status:  # libcurl accepts headers that end with the connection
         raise FetchError(BROKEN_OFF, transient=True)
-    return Answer(transfer.status, Headers(transfer.head), b"".join(transfer.body), transfer.is_cut, transfer.share)
+    body = b"".join(transfer.body)
+    return RawResponse(transfer.status, Headers(transfer.head), body, transfer.is_cut, transfer.share)
 
 
 REFUSED, OUT_OF_REACH, TOO_LATE = "refused the connection", "could not be reached", "did not answer within"

@@ -19,7 +19,7 @@ from time import monotonic
 from typing import Self
 
 #: Seconds between two checks of the clocks with a limit. A timer for each would cost more than the clock.
-SECONDS_BETWEEN_LOOKS = 0.1
+WATCH_SECONDS = 0.1
 
 
 class Clock:
@@ -83,7 +83,7 @@ class Clock:
         if not self._waits:
             self._running_since = self._loop.time()
 
-    def look(self) -> None:
+    def cancel_if_over(self) -> None:
         """Cancel the block if its time is used up."""
         if not self.is_over and self._limit is not None and self.charged >= self._limit:
             self._end()
@@ -106,17 +106,17 @@ class Watch:
         self._clocks[clock] = None
         if not self._is_watching:
             self._is_watching = True
-            self.loop.call_later(SECONDS_BETWEEN_LOOKS, self._look)
+            self.loop.call_later(WATCH_SECONDS, self._watch_clocks)
 
     def remove(self, clock: Clock) -> None:
         self._clocks.pop(clock, None)
 
-    def _look(self) -> None:
+    def _watch_clocks(self) -> None:
         for clock in list(self._clocks):
-            clock.look()
+            clock.cancel_if_over()
         self._is_watching = bool(self._clocks)
         if self._is_watching:
-            self.loop.call_later(SECONDS_BETWEEN_LOOKS, self._look)
+            self.loop.call_later(WATCH_SECONDS, self._watch_clocks)
 
 
 _watch: Watch | None = None

@@ -15,7 +15,7 @@ from batches.conf import Config
 from batches.lists.domains import domain_of_host
 
 from .base import Checker, CheckResult, FetchError, HostNote, NoAnswer, ProfileToCheck, Unreachable
-from .client import TOO_LATE, Answer, Client, Transfer
+from .client import TOO_LATE, Client, RawResponse, Transfer
 from .clock import Clock, charged_seconds, not_charged
 from .compression import Unpacked, is_packed, unpack
 from .hosts import HostSlots
@@ -133,75 +133,77 @@ class FetchingChecker(Checker):
         statuses: set[int] = set()
         with self._client.chain() as transfer:
             for _ in range(self.config.max_redirects + 1):
-                answer = await self._request(transfer, target, lines, read_body)
-                if answer.status not in REDIRECTS:
+                raw = await self._request(transfer, target, lines, read_body)
+                if raw.status not in REDIRECTS:
                     moved_to = target.url if statuses and statuses <= PERMANENT else ""
-                    return await self._make_response(answer, target, moved_to)
-                statuses.add(answer.status)
-                target = find_redirect_target(answer, target)
+                    return await self._make_response(raw, target, moved_to)
+                statuses.add(raw.status)
+                target = find_redirect_target(raw, target)
         raise FetchError(f"redirected more than {self.config.max_redirects} times")
 
-    async def _request(self, transfer: Transfer, target: Target, headers: Sequence[str], read_body: bool) -> Answer:
+    async def _request(
+        self, transfer: Transfer, target: Target, headers: Sequence[str], read_body: bool
+    ) -> RawResponse:
         """Make one request in a slot of its domain. The answer is final or a redirect."""
         domain = domain_of_host(target.host)
         await self._hosts.take_slot(domain)
         try:
-            answer = await self._client.request(transfer, target, headers, reads_body=read_body)
-            status = answer.status
+            raw = await self._client.request(transfer, target, headers, reads_body=read_body)
+            status = raw.status
             if not (200 <= status < 300 or status in REDIRECTS or (status == 304 and headers)):
-                raise self._fail(answer, domain)
+                raise self._fail(raw, domain)
             self._hosts.note_answer(domain, status)
-            return answer
+            return raw
         finally:
             self._hosts.release(domain)
 
-    def _fail(self, answer: Answer, domain: str) -> FetchError:
+    def _fail(self, raw: RawResponse, domain: str) -> FetchError:
         """The failure for an error status. Raises HostPaused if the site asks for a pause."""
-        status = answer.status
+        status = raw.status
         if status in BUSY:
-            self._hosts.note_refusal(domain, status, parse_retry_after(answer.headers.get("Retry-After", "")))
+            self._hosts.note_refusal(domain, status, parse_retry_after(raw.headers.get("Retry-After", "")))
         else:
             self._hosts.note_answer(domain, status)
         return FetchError(describe_status(status), status, transient=status in TRANSIENT)
 
-    async def _make_response(self, answer: Answer, target: Target, moved_to: str) -> Response:
-        share = answer.share
+    async def _make_response(self, raw: RawResponse, target: Target, moved_to: str) -> Response:
+        share = raw.share
         try:
-            body, is_cut = await self._unpack(answer)
+            body, is_cut = await self._unpack(raw)
         except BaseException:
             share.close()
             raise
-        response = Response(target.url, answer.status, answer.headers, body, answer.is_cut or is_cut, moved_to)
+        response = Response(target.url, raw.status, raw.headers, body, raw.is_cut or is_cut, moved_to)
         if len(body) > SMALL_BYTES:
             weakref.finalize(response, share.close)
         else:
             share.close()
         return response
 
-    async def _unpack(self, answer: Answer) -> Unpacked:
-        packed, encodings, limit = answer.body, answer.headers.get("Content-Encoding", ""), self.config.max_body
+    async def _unpack(self, raw: RawResponse) -> Unpacked:
+        packed, encodings, limit = raw.body, raw.headers.get("Content-Encoding", ""), self.config.max_body
         if not is_packed(packed, encodings):
             return Unpacked(packed)
         if len(packed) <= SMALL_PACKED:
             unpacked = unpack(packed, encodings, limit)
         else:
-            unpacked = await self._unpack_within(min(USUAL_RATIO * len(packed), limit), answer)
+            unpacked = await self._unpack_within(min(USUAL_RATIO * len(packed), limit), raw)
             if unpacked.is_cut:
-                unpacked = await self._unpack_within(limit, answer)
-        answer.share.resize(len(unpacked.body))
+                unpacked = await self._unpack_within(limit, raw)
+        raw.share.resize(len(unpacked.body))
         return unpacked
 
-    async def _unpack_within(self, room: int, answer: Answer) -> Unpacked:
+    async def _unpack_within(self, room: int, raw: RawResponse) -> Unpacked:
         """Decompress at most `room` bytes in a thread, once there is memory for them."""
         with not_charged(keeps_place=True):  # other attempts would wait as well
-            await answer.share.wait_to_grow(room)
-            return await asyncio.to_thread(unpack, answer.body, answer.headers.get("Content-Encoding", ""), room)
+            await raw.share.wait_to_grow(room)
+            return await asyncio.to_thread(unpack, raw.body, raw.headers.get("Content-Encoding", ""), room)
 
 
-def find_redirect_target(answer: Answer, base: Target) -> Target:
-    location = answer.headers.get("Location", "")
+def find_redirect_target(raw: RawResponse, base: Target) -> Target:
+    location = raw.headers.get("Location", "")
     if not location:
-        raise FetchError(f"{describe_status(answer.status)} without a Location header", answer.status)
+        raise FetchError(f"{describe_status(raw.status)} without a Location header", raw.status)
     return parse_url(location, "the redirect target", base.url)
 
 

@@ -37,7 +37,7 @@ class Memory:
             self.free -= count
         return has_room
 
-    def give_back(self, share: Share, count: int) -> None:
+    def release(self, share: Share, count: int) -> None:
         self.free += count
         if share is self._favoured and (self.free >= 0 or not share.size):
             self._favoured = None
@@ -89,10 +89,10 @@ class Share:
     def resize(self, size: int) -> None:
         """Set its size without waiting. Let it grow only a little this way."""
         unused, self.size = self.size - size, size
-        self._memory.give_back(self, unused)
+        self._memory.release(self, unused)
 
     def close(self) -> None:
         """Release all of it. Closing twice does no harm."""
         if self.size:
             size, self.size = self.size, 0
-            self._memory.give_back(self, size)
+            self._memory.release(self, size)

@@ -24,7 +24,7 @@ PATIENCE = 120.0
 COMMAND = f"import sys; sys.path[:] = sys.argv[2:]; from {__name__} import serve; serve(int(sys.argv[1]))"
 
 
-class Answer(NamedTuple):
+class Outcome(NamedTuple):
     """`error` is the reason for an unreadable document, `fault` the traceback of a bug."""
 
     reading: Reading | None = None
@@ -44,14 +44,14 @@ class ParserProcess:
 
     def read(self, body: Body, *, thoroughly: bool) -> Reading | None:
         """Like `reading.read`. Also raises Unreadable if the document exceeded the limits of the process."""
-        answer = self._ask(self._connection or self._start(), body, thoroughly)
-        if answer.ends:
+        outcome = self._ask(self._connection or self._start(), body, thoroughly)
+        if outcome.ends:
             self._bury()
-        if answer.fault:
-            raise RuntimeError(answer.fault)
-        if answer.error:
-            raise Unreadable(answer.error)
-        return answer.reading
+        if outcome.fault:
+            raise RuntimeError(outcome.fault)
+        if outcome.error:
+            raise Unreadable(outcome.error)
+        return outcome.reading
 
     def kill(self) -> None:
         """End the process, now or as soon as it starts. A thread that is reading gets Unreadable."""
@@ -71,15 +71,15 @@ class ParserProcess:
             self._process = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, pass_fds=[number])  # noqa: S603
         return self._connection
 
-    def _ask(self, connection: Connection, body: Body, thoroughly: bool) -> Answer:
+    def _ask(self, connection: Connection, body: Body, thoroughly: bool) -> Outcome:
         if self._is_killed:
             self.kill()  # it has just been started
         with suppress(EOFError, OSError):
             connection.send((body, thoroughly, self._cpu_seconds))
             if connection.poll(PATIENCE):
-                answer: Answer = connection.recv()
-                return answer
-        return Answer(error=self._explain(self._bury()))
+                outcome: Outcome = connection.recv()
+                return outcome
+        return Outcome(error=self._explain(self._bury()))
 
     def _bury(self) -> int:
         """Returns the number of the signal that ended the process."""
@@ -109,21 +109,21 @@ def serve(number: int) -> None:
     with Connection(number) as connection, suppress(EOFError, OSError):
         ends = False
         while not ends:
-            answer = answer_request(*connection.recv())
+            outcome = answer_request(*connection.recv())
             ends = measure_memory() > MAX_KEPT_MEMORY
-            connection.send(answer._replace(ends=ends))
+            connection.send(outcome._replace(ends=ends))
 
 
-def answer_request(body: Body, thoroughly: bool, cpu_seconds: float) -> Answer:
+def answer_request(body: Body, thoroughly: bool, cpu_seconds: float) -> Outcome:
     signal.setitimer(signal.ITIMER_PROF, cpu_seconds)
     try:
-        return Answer(read(body, thoroughly=thoroughly))
+        return Outcome(read(body, thoroughly=thoroughly))
     except Unreadable as error:
-        return Answer(error=str(error))
+        return Outcome(error=str(error))
     except MemoryError:
-        return Answer(error=f"reading the document takes more than {MAX_MEMORY / 1e6:g} MB of memory")
+        return Outcome(error=f"reading the document takes more than {MAX_MEMORY / 1e6:g} MB of memory")
     except Exception:
-        return Answer(fault=traceback.format_exc())
+        return Outcome(fault=traceback.format_exc())
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0.0)
 

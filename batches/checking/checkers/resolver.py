@@ -95,7 +95,7 @@ class Resolver:
                 answer = self._dns.getaddrinfo(name, flags=NO_SORT)
                 await asyncio.wait([answer], timeout=QUICK_SECONDS)
             await asyncio.wait([answer], timeout=MAX_SECONDS - QUICK_SECONDS)
-            known = read_answer(answer)
+            known = read_addresses(answer)
             LOOKUPS.labels(OUTCOMES[known.problem]).observe(monotonic() - began)
             return self._remember(name, known)
         finally:
@@ -110,7 +110,7 @@ class Resolver:
         return known
 
 
-def read_answer(answer: asyncio.Future[pycares.AddrInfoResult]) -> Known:
+def read_addresses(answer: asyncio.Future[pycares.AddrInfoResult]) -> Known:
     now = monotonic()
     if not answer.done():
         return Known(now + CACHE_SECONDS, problem=NO_ANSWER)

@@ -43,7 +43,7 @@ class Command(DatabaseCommand):
             self.create_queue(feed_port)
 
     def create_operator(self, site: str) -> None:
-        """Create the operator if there are no accounts: a removed operator must not come back."""
+        """Create the operator if the database has no accounts: a removed operator must not come back."""
         user = get_user_model()
         if user._default_manager.exists():
             return
@@ -61,7 +61,7 @@ class Command(DatabaseCommand):
             self.require_delivered()
 
     def create_queue(self, feed_port: int) -> None:
-        """Create all three batches if there are none. Each feed is read only once, so its stories count as new."""
+        """Create three batches if the database has none. Each feed is read only once, so its stories count as new."""
         with transaction.atomic():
             if Batch.everything.exists():
                 return
@@ -98,7 +98,7 @@ class Command(DatabaseCommand):
 
 
 def demo_port() -> int | None:
-    """The port in the addresses of the demo's profiles; None if there are no such profiles."""
+    """The port in the addresses of the demo's profiles; None if it has no profiles."""
     demo_profiles = Profile.objects.filter(url__startswith=f"http://{HOST}:", url__contains=PATH)
     url = demo_profiles.order_by("pk").values_list("url", flat=True).first()
     return urlsplit(url).port if url else None

@@ -106,13 +106,13 @@ class Command(FeedActions, SubscriptionActions):
 
     def show(self, *, list: str | None, as_json: bool, **options: Any) -> None:
         if list is not None:
-            self.show_one(self.find_list(list), as_json)
+            self.show_list(self.find_list(list), as_json)
             return
         lists = ProfileList.objects.order_by("name", "pk")
         nothing = f"No lists. Create one: {command_line('list create NAME FILE')}"
         self.print_things(as_json, lists, vocabulary.LIST, LISTS, nothing)
 
-    def show_one(self, found: ProfileList, as_json: bool) -> None:
+    def show_list(self, found: ProfileList, as_json: bool) -> None:
         runs = found.runs.order_by("-created_at")[:MAX_SHOWN]
         if as_json:
             self.print_json(as_dict(found, vocabulary.LIST) | {"runs": [batch_as_dict(run) for run in runs]})

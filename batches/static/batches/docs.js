@@ -1,9 +1,9 @@
-// The documentation of the API. Requests nothing from other sites, and stores no token in the browser.
+// The documentation of the API. It requests nothing from other sites, and stores no token in the browser.
 "use strict";
 (() => {
     const {schema, csrfHeader, csrfToken} = document.getElementById("swagger-ui").dataset;
 
-    // Swagger UI has both, and leaves the choice to the page. Here it is that of the admin, else the system's.
+    // Swagger UI leaves the choice of the theme to the page: the admin's, otherwise the system's.
     const prefersDark = matchMedia("(prefers-color-scheme: dark)");
     function chooseTheme() {
         const chosen = localStorage.getItem("theme");

@@ -27,7 +27,7 @@
         visit(link.getAttribute("href"), "pause-reason", "pause-cancel", link.id, row);
     });
 
-    // Menus: one is open at a time, and closes when something of it is chosen, elsewhere is clicked, or by Escape.
+    // Menus: one is open at a time. It closes after a choice, a click elsewhere, or Escape.
     function closeMenus(but) {
         for (const menu of queue.querySelectorAll(".queue-menu[open]")) {
             if (menu === but) continue;
@@ -38,7 +38,7 @@
     document.addEventListener("click", ({target}) => closeMenus(target.closest("a, button") ? null : target.closest(".queue-menu")));
     document.addEventListener("keydown", ({key}) => key === "Escape" && closeMenus(null));
 
-    // Enter in a field that has a button of its own presses it.
+    // Enter in a field with its own button presses that button.
     queue.addEventListener("keydown", event => {
         const button = event.key === "Enter" && document.getElementById(event.target.dataset.presses);
         if (!button) return;

@@ -74,8 +74,8 @@ ACCEPTED = {"action": "accept_selected", "_selected_action": "{redirect}", "conf
 REMOVED = {"action": "remove_selected", "_selected_action": "{member}", "confirmed": "yes"}
 HOOK = {"name": "new", "url": "https://example.org/new", "is_active": "on", "every_batch": "on"}
 TEST_HOOK = {"action": "send_test_events", "_selected_action": "{hook}"}
-TOLD = {"topics": "error", "failed_percent": "10", "after_failures": "5", "digest_hour": "7", "is_active": "on"}
-SUBSCRIBED = {"list": "{list}", "channel": "email", "address": "new@example.org", **TOLD}
+SUBSCRIPTION = {"topics": "error", "failed_percent": "10", "after_failures": "5", "digest_hour": "7", "is_active": "on"}
+NEW_SUBSCRIPTION = {"list": "{list}", "channel": "email", "address": "new@example.org", **SUBSCRIPTION}
 CHANGED = {"name": "changed", "initial-name": "it", "priority": "0", "initial-priority": "0"}
 PASSWORD = {"usable_password": "true", "password1": "of-the-newcomer-1", "password2": "of-the-newcomer-1"}
 PAUSE = {"call": "pause_batch"}
@@ -122,8 +122,8 @@ ADDRESSES = {
     "batches_listprofile_delete": (NOBODY, NOBODY, {"post": "yes"}),
     "batches_listprofile_history": (CURATE, NOBODY, {}),
     "batches_subscription_changelist": (CURATE, NOBODY, {}),
-    "batches_subscription_add": (CURATE, CURATE, SUBSCRIBED),
-    "batches_subscription_change": (CURATE, CURATE, TOLD),
+    "batches_subscription_add": (CURATE, CURATE, NEW_SUBSCRIPTION),
+    "batches_subscription_change": (CURATE, CURATE, SUBSCRIPTION),
     "batches_subscription_delete": (CURATE, CURATE, {"post": "yes"}),
     "batches_subscription_history": (CURATE, NOBODY, {}),
     "batches_subscription_operate": (NOBODY, CURATE, {"call": "send_test_message"}),

@@ -212,8 +212,8 @@ LOOK_ALIKES = {
     *("profiles that changed", "no stories of a batch"),
 }
 
-#: Of the pages that differ from each other by their fields only, the forms and questions with a template of their own,
-#: and one of each of Django's kinds.
+#: Many pages differ only in their fields. Of these, the forms and questions with their own template, and one of each of
+#: Django's kinds.
 FORMS = {
     *("batches_batch_delete", "batches_profilelist_change", "batches_profilelist_delete", "batches_profile_change"),
     *("batches_webhook_add", "batches_webhook_change", "batches_webhook_delete", "batches_webhook_history"),

@@ -160,7 +160,7 @@ def test_focus_ticks_and_typed_text_survive_an_update(open_page):
 def test_the_focused_element_is_the_same_after_updates_around_it(open_page):
     first, second, third = (batch_with(name=f"number {number}") for number in (1, 2, 3))
     page = open_page(QUEUE)
-    link = page.get_by_role("link", name="number 2")  # without an id of its own
+    link = page.get_by_role("link", name="number 2")  # has no id
     link.evaluate("link => { link.focus(); window.focused = link; }")
     is_same = "window.focused === document.activeElement && window.focused.isConnected"
     for change in (

@@ -209,7 +209,7 @@ def test_the_time_of_a_check_is_what_its_site_takes():
 
 
 def test_a_check_that_was_ended_leaves_nothing_behind_for_the_next_one():
-    """Libraries would take it for a cancellation of their own."""
+    """Libraries would take it for their own cancellation."""
     cancellations = []
 
     async def check(host: str) -> None:

@@ -50,7 +50,7 @@ def test_an_idle_worker_completes_an_interrupted_retry_and_then_checks_it(script
     checked = script()
     with monkeypatch.context() as patch:
         patch.setattr(resets, "RESET_CHUNK", 3)
-        patch.setattr(resets, "LOOKED_AT", 3)
+        patch.setattr(resets, "SEARCH_CHUNK", 3)
         patch.setattr(BatchManager, "finish_resets", lambda manager: None)
         assert BatchManager().retry_failed(batch.pk)
     assert row_statuses(batch) == ["pending"] * 3 + ["failed"] * 5

@@ -75,7 +75,7 @@ def failing(times, error):
 
 
 class Elsewhere:
-    """Calls by somebody else, in another thread and over another connection."""
+    """Calls from another thread, over another connection."""
 
     def __init__(self):
         self.calls = []

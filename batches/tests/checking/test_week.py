@@ -177,13 +177,13 @@ def test_a_week_of_schedules_outages_and_restarts(world):
     sent = [json.loads(delivery.payload)["data"] for delivery in WebhookDelivery.objects.order_by("pk")]
     assert Counter(data["batch"]["id"] for data in sent) == dict.fromkeys(map(str, pks(Batch)), 1)
     assert Counter(letter.to[0] for letter in mail.outbox) == Counter(f"{name}@example.org" for _, name in ended_runs())
-    told = [
+    reported = [
         (found["profile_url"], story["title"])
-        for _, found in profiles_told(sent, "stories")
+        for _, found in find_profiles(sent, "stories")
         for story in found["stories"]
     ]
-    assert len(told) == len(set(told)) == stories.count()
-    changes = [(topic, found["profile_url"]) for topic, found in profiles_told(sent, "failing", "recovered")]
+    assert len(reported) == len(set(reported)) == stories.count()
+    changes = [(topic, found["profile_url"]) for topic, found in find_profiles(sent, "failing", "recovered")]
     assert changes == [
         ("failing", "https://host-3.example/Press"),
         ("recovered", "https://host-3.example/Press"),
@@ -192,7 +192,7 @@ def test_a_week_of_schedules_outages_and_restarts(world):
     assert list(held.values_list("action", flat=True)) == ["hold_queue", "release_queue"] * len(OUTAGES)
 
 
-def profiles_told(sent, *topics):
+def find_profiles(sent, *topics):
     return [(topic, found) for data in sent for topic in topics for found in data.get(topic, {}).get("profiles", ())]
 
 

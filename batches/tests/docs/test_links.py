@@ -30,7 +30,7 @@ def breaches(page):
         name, _, heading = target.partition("#")
         path = (page.parent / name).resolve() if name else page
         if not path.exists():
-            yield f"{target}: there is no such file"
+            yield f"{target}: no such file"
         elif page.is_relative_to(DOCS) and not path.is_relative_to(DOCS):
             yield f"{target}: the site has no files from outside of docs/"
         elif heading and heading not in headings_of(path):

@@ -1,4 +1,4 @@
-"""The app in projects that were there before it, each as a real process on databases of its own."""
+"""The app in existing projects. Each runs as a real process on its own databases."""
 
 import re
 import shlex

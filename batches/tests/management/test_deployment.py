@@ -85,7 +85,7 @@ def test_the_environment_file_has_what_djangos_deployment_check_asks_for():
 
 
 class Nginx:
-    """nginx with the example's configuration, on other ports and with a certificate of its own."""
+    """nginx with the example's configuration, on other ports and with its own certificate."""
 
     def __init__(self, directory, upstream):
         self.directory = directory

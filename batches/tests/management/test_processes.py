@@ -24,7 +24,7 @@ HOSTS = [f"127.0.0.{number}" for number in range(1, 25)]
 
 @pytest.fixture
 def farm(monkeypatch):
-    """A server with many addresses, each of which is a domain of its own."""
+    """A server with many addresses, each in a different domain."""
     monkeypatch.setenv("BATCHES_CONCURRENCY", "8")
     with FeedServer(HOSTS) as farm:
         farm.otherwise = Reply()

@@ -29,7 +29,7 @@ def git(*arguments):
 
 @pytest.fixture(scope="module")
 def former_code(tmp_path_factory):
-    """The former version from the history, in a directory of its own."""
+    """The previous version from the history, in a separate directory."""
     number = f"{int(FORMER) + 1:04}"
     added = git("log", "--diff-filter=A", "--format=%H", "--", f"batches/migrations/{number}_*.py").stdout.split()
     archive = git("archive", f"{added[-1].decode()}^", "batches", "batchproject", "manage.py") if added else None

@@ -332,7 +332,7 @@ def test_every_call_has_a_scene():
     assert {name.split()[0] for name in SCENES} == {name for name in calls if not name.startswith("preparing_")}
 
 
-#: Calls that also store or remove the rows of hidden batches, in transactions of their own.
+#: Calls that also store or remove the rows of hidden batches, in separate transactions.
 IN_SEVERAL_TRANSACTIONS = {
     "create_batch",
     "repeat_batch",

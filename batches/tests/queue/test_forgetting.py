@@ -1,4 +1,4 @@
-"""Forgetting a profile leaves no trace, keeps every ledger exact, and lets nobody fail who stores rows for it."""
+"""Forgetting a profile leaves no trace, keeps every ledger exact, and breaks no other call that stores rows for it."""
 
 import json
 from time import sleep
@@ -212,7 +212,7 @@ def test_the_stories_of_a_merged_profile_are_deleted_too(manager):
 @pytest.mark.parametrize("ours", [0, 1, 2])
 def test_a_batch_is_counted_correctly_while_its_rows_are_being_reset(manager, monkeypatch, again, ours):
     monkeypatch.setattr(resets, "RESET_CHUNK", 1)
-    monkeypatch.setattr(resets, "LOOKED_AT", 1)
+    monkeypatch.setattr(resets, "SEARCH_CHUNK", 1)
     it = half_checked("done")
     monkeypatch.setattr(BatchManager, "finish_resets", lambda self: None)  # as if it had been killed
     assert getattr(manager, again)(it.pk)

@@ -130,7 +130,7 @@ def test_after_a_kill_the_rest_is_set_back_before_anybody_claims_the_batch(monke
         raise Killed
 
     monkeypatch.setattr(resets, "RESET_CHUNK", 2)
-    monkeypatch.setattr(resets, "LOOKED_AT", 2)
+    monkeypatch.setattr(resets, "SEARCH_CHUNK", 2)
     run = run_with(LOST, LOST, ok(), LOST, failed(), LOST, pending=0)
     with monkeypatch.context() as patch:
         patch.setattr(outages, "continue_reset", kill)
@@ -150,7 +150,7 @@ def test_after_a_kill_the_rest_is_set_back_before_anybody_claims_the_batch(monke
 
 def test_a_retry_in_between_checks_all_failed_ones_again(monkeypatch):
     monkeypatch.setattr(resets, "RESET_CHUNK", 2)
-    monkeypatch.setattr(resets, "LOOKED_AT", 2)
+    monkeypatch.setattr(resets, "SEARCH_CHUNK", 2)
     run = run_with(ok(), LOST, failed(), LOST, pending=0)
     with monkeypatch.context() as patch:
         patch.setattr(outages, "continue_reset", lambda pk: None)

@@ -34,7 +34,7 @@ LEASE = timedelta(seconds=30)
 
 
 def of_domains(count):
-    """A batch of this many profiles, each in a partition of its own."""
+    """A batch of this many profiles, each in its own partition."""
     found = {}
     number = 0
     while len(found) < count:

@@ -77,7 +77,7 @@ TRANSITIONS = {name for name in SCENES if name.split()[0] not in OTHERS | {"upda
 
 @pytest.fixture(autouse=True)
 def _without_heartbeats(monkeypatch):
-    """Each has a transaction of its own: `test_workers.py`."""
+    """Each heartbeat has its own transaction: see `test_workers.py`."""
     for name in ("note_worker", "note_visit"):
         monkeypatch.setattr(workers, name, lambda worker: None)
 

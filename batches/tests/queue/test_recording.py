@@ -342,7 +342,7 @@ def test_postgresql_updates_results_in_place():
 
 @pytest.mark.databases("postgresql")
 def test_postgresql_updates_a_profile_in_place_that_answers():
-    """The indexes know only those that fail or rest. Neither does the index of those that fail see each failure."""
+    """The indexes contain only failing and resting profiles, and further failures do not change them."""
     run = start_run(make_batch("it", 5))
     failing = profile_ids(run.batch)[0]
     Profile.objects.filter(pk=failing).update(
@@ -355,7 +355,7 @@ def test_postgresql_updates_a_profile_in_place_that_answers():
 
 @contextmanager
 def counting_updates(table):
-    """Of the block: all, and those that no index had to know of. Earlier transactions may still be in the view."""
+    """The block's updates: all, and those that changed no index. The view may still include earlier transactions."""
     statement = f"SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_xact_user_tables WHERE relname = '{table}'"
     counts = []
     [before] = run_sql(statement)

@@ -39,7 +39,7 @@ class Killed(BaseException):
 def done(monkeypatch):
     """A done batch of eight rows that are reset three at a time, every other one failed."""
     monkeypatch.setattr(resets, "RESET_CHUNK", 3)
-    monkeypatch.setattr(resets, "LOOKED_AT", 3)
+    monkeypatch.setattr(resets, "SEARCH_CHUNK", 3)
     run = start_run(make_batch("done", 8))
     results = [ok("s"), failed()] * 4
     record(run, list(zip(profile_ids(run.batch), results, strict=True)))
@@ -140,7 +140,7 @@ def test_any_transition_can_come_in_between(name, case, done, manager, monkeypat
         call(manager, done.pk)
     monkeypatch.undo()
     monkeypatch.setattr(resets, "RESET_CHUNK", 3)
-    monkeypatch.setattr(resets, "LOOKED_AT", 3)
+    monkeypatch.setattr(resets, "SEARCH_CHUNK", 3)
     assert change(manager, done.pk)
     manager.finish_resets()
     if name.startswith("again"):

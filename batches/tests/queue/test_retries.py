@@ -37,7 +37,7 @@ RESULTS = [ok("s"), failed("gone"), failed("slow"), failed("odd"), ok(), failed(
 def done(monkeypatch):
     """A done batch of eight rows that are reset three at a time."""
     monkeypatch.setattr(resets, "RESET_CHUNK", 3)
-    monkeypatch.setattr(resets, "LOOKED_AT", 3)
+    monkeypatch.setattr(resets, "SEARCH_CHUNK", 3)
     run = start_run(make_batch("done", 8))
     record(run, list(zip(profile_ids(run.batch), RESULTS, strict=True)))
     assert BatchManager().finish_run(run.batch.pk, run.run_token)
@@ -94,7 +94,7 @@ def test_only_chosen_profiles_are_checked_again_and_the_ledger_is_always_exact(n
 
 def test_few_among_many_take_few_transactions(done, manager, monkeypatch):
     monkeypatch.setattr(resets, "RESET_CHUNK", 2)
-    monkeypatch.setattr(resets, "LOOKED_AT", 8)
+    monkeypatch.setattr(resets, "SEARCH_CHUNK", 8)
     go_on, seen = resets._continue, []
 
     def watched(batch_id):

@@ -77,7 +77,7 @@ def test_each_call_with_many_transactions_takes_turns(name, manager, clock, monk
         assert manager.finish_run(run.batch.pk, run.run_token)
     for chunk in ("INSERT_CHUNK", "DELETE_CHUNK"):
         monkeypatch.setattr(contents, chunk, 3)
-    for chunk in ("RESET_CHUNK", "LOOKED_AT"):
+    for chunk in ("RESET_CHUNK", "SEARCH_CHUNK"):
         monkeypatch.setattr(resets, chunk, 3)
     clock.now, clock.pauses = 1000.0, []
 

@@ -1,4 +1,4 @@
-"""The heartbeats of workers: each writes its own row, seldom, and waits for nobody."""
+"""The heartbeats of workers: each writes its own row, rarely, and waits for no lock."""
 
 from datetime import timedelta
 

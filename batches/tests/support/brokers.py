@@ -1,4 +1,4 @@
-"""Real brokers for Celery, each on a port of its own and in a directory that is removed afterwards."""
+"""Real brokers for Celery, each on its own port and in a directory that is removed afterwards."""
 
 import os
 import shutil

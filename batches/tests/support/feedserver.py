@@ -1,4 +1,4 @@
-"""A scriptable HTTP server on loopback, in a thread of its own. Other processes can reach it too."""
+"""A scriptable HTTP server on loopback, in its own thread. Other processes can reach it too."""
 
 from __future__ import annotations
 

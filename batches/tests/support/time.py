@@ -1,4 +1,4 @@
-"""The time of an event loop, in the hands of a test: nobody waits."""
+"""The time of an event loop, controlled by a test, which need not wait."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -10,7 +10,7 @@ class Time:
         loop.time = lambda: self.now  # type: ignore[method-assign]
 
     async def pass_by(self, seconds: float = 0.0) -> None:
-        """Call the timers that are due by then, and let everybody react."""
+        """Call the timers that are due by then, and let all tasks react."""
         self.now += seconds
         for _ in range(10):
             await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""Long and slow searches: its sender gets a message, and nobody else waits for it."""
+"""Long and slow searches: the user gets a message, and nobody else waits."""
 
 from contextlib import suppress
 

@@ -112,7 +112,7 @@ class Prometheus:
         return self.ask("query", query=expression)["result"]
 
     def is_ready(self):
-        """Whether it has read everybody twice: a rate needs two samples."""
+        """Whether it has read every target twice: a rate needs two samples."""
         try:
             return len(self.query("count_over_time(up[1m]) >= 2 and up == 1")) == 2
         except httpx.TransportError:

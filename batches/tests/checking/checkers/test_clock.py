@@ -122,14 +122,14 @@ def test_a_cancelled_check_is_cancelled_not_over():
 
 def test_a_listener_is_notified_when_a_check_waits_and_releases_its_place():
     async def work(time: Time) -> None:
-        told: list[bool] = []
-        with Clock(on_wait=told.append) as clock:
+        waits: list[bool] = []
+        with Clock(on_wait=waits.append) as clock:
             with not_charged(keeps_place=True):
                 await time.pass_by(1.0)
-            assert (told, clock.charged) == ([], 0.0)
+            assert (waits, clock.charged) == ([], 0.0)
             with not_charged():
-                assert (told, clock.is_running) == ([True], False)
-            assert (told, clock.is_running) == ([True, False], True)
+                assert (waits, clock.is_running) == ([True], False)
+            assert (waits, clock.is_running) == ([True, False], True)
         assert not clock.is_running
 
     in_time(work)

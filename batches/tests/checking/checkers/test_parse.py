@@ -483,7 +483,7 @@ BROKEN = [
     "<x:item><x:guid>2</x:guid><x:title>Two</x:title></x:item></b>",
     # Capitals
     "<ITEM><GUID>1</GUID><TITLE>One</TITLE><LINK>{}1</LINK></ITEM><Item><Guid>2</Guid><Title>Two</Title></Item>",
-    # Elements that have a title and a link of their own, or only look like it
+    # Elements that have their own title and link, or only seem to
     "<item><image><title>I</title><link>/i</link></image><source><title>S</title></source><guid>1</guid>"
     "<title>One</title><link>{}1</link></b></item>"
     "<item><description><video><source src=a></video></description><guid>2</guid><title>Two</title>",
