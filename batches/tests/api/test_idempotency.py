@@ -67,10 +67,10 @@ def test_a_repeated_post_changes_nothing_and_gets_the_same_answer(client, make_b
     assert again.headers.get("Location") == first.headers.get("Location")
 
 
-@pytest.mark.parametrize("key", ["", " ", "a b", "é", "a\tb", "x" * 256, "\0"])
-def test_an_invalid_key_is_refused_by_name(client, key):
+def test_an_invalid_key_is_refused_by_name(client):
     with nothing_changes():
-        assert errors_of(post(client, "/api/batches/", NEW, key)) == {"Idempotency-Key"}
+        for key in ("", " ", "a b", "é", "a\tb", "x" * 256, "\0"):
+            assert errors_of(post(client, "/api/batches/", NEW, key)) == {"Idempotency-Key"}, key
 
 
 def test_every_text_of_visible_characters_is_a_separate_key(client):

@@ -105,21 +105,18 @@ BODIES = {
 }
 
 
-@pytest.mark.parametrize(
-    ("path", "field"),
-    [(path, field) for path, (_, fields) in BODIES.items() for field in fields],
-    ids=lambda value: ascii(value)[:30],
-)
-def test_an_invalid_field_is_refused_by_name(client, make_batch, a_list, path, field):
+@pytest.mark.parametrize("path", BODIES)
+def test_an_invalid_field_is_refused_by_name(client, make_batch, a_list, path):
     address = f"/api/{fill(path, make_batch('done'))}"
     body, fields = BODIES[path]
-    outer, _, inner = field.partition(".")
-    known_as = field.replace("\0", "").replace("\ud800", "")[:500]
     with nothing_changes():
-        for value in fields[field]:
-            sent = body | {outer: {inner: value} if inner else value}
-            answer = client.post(address, json.dumps(sent), content_type=JSON)
-            assert errors_of(answer) == {known_as}, value
+        for field, values in fields.items():
+            outer, _, inner = field.partition(".")
+            known_as = field.replace("\0", "").replace("\ud800", "")[:500]
+            for value in values:
+                sent = body | {outer: {inner: value} if inner else value}
+                answer = client.post(address, json.dumps(sent), content_type=JSON)
+                assert errors_of(answer) == {known_as}, value
 
 
 @pytest.mark.parametrize(
