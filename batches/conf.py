@@ -40,14 +40,14 @@ RATE = re.compile(r"off|[1-9][0-9]{0,8}/(second|minute|hour|day)", re.ASCII)
 PING_URL = re.compile(r"|https?://[^\s/?#]+[^\s#]*", re.IGNORECASE)
 BASE_URL = re.compile(r"|https?://[^\s/?#]+(/[^\s?#]*)?", re.IGNORECASE)
 
-#: What a text must fit, and the form that a message names.
+#: The pattern of a text, and its form for messages.
 FORMS: Mapping[str, tuple[re.Pattern[str], str]] = {
     "executor": (re.compile("|".join(EXECUTORS)), f"one of: {', '.join(EXECUTORS)}"),
     **dict.fromkeys(("api_rate", "api_anonymous_rate", "login_rate"), (RATE, "100/second, 6000/minute or off")),
     "ping_url": (PING_URL, "an address like https://hc-ping.com/<uuid>"),
     "base_url": (BASE_URL, "an address like https://batches.example.org"),
 }
-#: The same of other values, by the type of the default.
+#: The type of other values, and its form for messages, by the type of the default.
 KINDS: Mapping[type, tuple[Any, str]] = {
     str: (str, "a text"),
     tuple: (list | tuple, "a list such as ['10.0.0.0/8']"),
@@ -236,7 +236,7 @@ def _parse(name: str, text: str, kind: type) -> Any:
 
 
 def _find_form(name: str, value: Any) -> str:
-    """What to use in place of a value that is not valid; "" for a valid one."""
+    """The form that an invalid value should have; "" for a valid value."""
     kind = type(getattr(DEFAULTS, name))
     if name.startswith("prune_"):
         return "" if type(value) is int and 0 <= value <= MAX_DAYS else f"whole days from 0 (never) to {MAX_DAYS:,}"

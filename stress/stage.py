@@ -129,9 +129,9 @@ class Stage:
         self.config = config
         self.workers = workers
         self.seed = seed
-        #: The database of the processes that are started from now on, if not that of the house.
+        #: Another database for the processes that start from now on; "" for that of the house.
         self.url = ""
-        #: Why the fault was not tried, if so, and how often it was.
+        #: The reason if the fault could not be tried, and the number of tries.
         self.not_tried, self.tried = "", 0
         self.breaches: list[str] = []
         #: Seconds from each fault until the queue recovered.

@@ -47,7 +47,7 @@ class Rule:
 
 
 def older(model: type[Model], column: str, order: str = "pk") -> Callable[[datetime], QuerySet[Any]]:
-    """What finds the rows with a time before another one in this column; `order` is that of an index."""
+    """A function that finds the rows of the model with an earlier time in this column, in the order of an index."""
     return lambda before: model._default_manager.filter(**{f"{column}__lt": before}).order_by(order)
 
 

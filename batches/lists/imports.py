@@ -49,9 +49,9 @@ class Addresses(Collection[ProfileAddress]):
 
 
 def collect_names(profiles: Iterable[Any]) -> Mapping[str, str]:
-    """Names by normalised address, in the order of first appearance, of addresses or of what has a `url` and a `name`.
+    """Names by normalised address, in the order of first appearance. Takes addresses, or objects with `url` and `name`.
 
-    Raises InvalidAddress for a text that is none.
+    Raises InvalidAddress for a text that is not an address.
     """
     if isinstance(profiles, Addresses):
         return profiles.names

@@ -142,9 +142,9 @@ def clean_profiles(profiles: Profiles) -> Mapping[str, str]:
 
 
 def prepare_rows(profiles: Profiles) -> Callable[[Batch], int]:
-    """What stores a pending row for each of them in a hidden batch, and returns the number of rows. Raises Refused.
+    """A function that stores a pending row for each profile in a hidden batch, and returns the number of rows.
 
-    Addresses are read at once. A queryset is read when the rows are stored.
+    Addresses are read at once; raises Refused if one is invalid. A queryset is read when the rows are stored.
     """
     if isinstance(profiles, QuerySet):
         return partial(_insert_selected, profiles)
@@ -228,7 +228,7 @@ def _insert_rows(batch: Batch, wanted_profiles: str, wanted: Iterable[Any]) -> i
 
 
 def store_chunks(items: Iterable[Any], store: Callable[[list[Any]], int], fence: Fence = lambda: None) -> int:
-    """Store chunks in bounded transactions, each behind the fence. Returns the sum of what `store` returns.
+    """Store chunks in bounded transactions that begin with the fence. Returns the sum of the results of `store`.
 
     PostgreSQL checks foreign keys at each COMMIT, not when the queue is locked.
     """

@@ -68,7 +68,7 @@ NO_MEMORY: Mapping[str, Any] = {
 }
 
 
-#: Yields what reveals an edit if the list has this version still, or whatever version it has.
+#: Yields a function that reveals an edit: only if the list still has the version in the argument, or with None always.
 PreparedEdit = AbstractContextManager[Callable[[int | None], ListChange]]
 
 #: The attributes that determine when a list runs.
@@ -374,7 +374,7 @@ def lock_list(list_id: object, expected_version: int | None) -> ProfileList:
 
 
 def lock_lists_with(profile: Profile) -> list[ProfileList]:
-    """The lists that have it, in the order in which everybody locks several."""
+    """The lists with this profile. All calls that lock several lists lock them in this order."""
     having = ListProfile.objects.filter(profile=profile).values("list")
     return list(ProfileList.objects.select_for_update(no_key=True).filter(pk__in=having).order_by("pk"))
 

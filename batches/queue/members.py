@@ -59,7 +59,7 @@ def find_profiles(urls: Iterable[str]) -> Iterator[int]:
         yield from (profile_id for (profile_id,) in fetch_all(statement, [as_json(chunk)]))
 
 
-# These functions write in bounded transactions, each behind the fence.
+# These functions write in bounded transactions that begin with the fence.
 
 
 def insert_members(list_id: UUID, urls: Iterable[str], edition: int, fence: Fence) -> int:

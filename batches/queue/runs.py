@@ -60,7 +60,6 @@ def lock_running() -> Batch | None:
 
 
 def lock_queued(batch_id: uuid.UUID) -> Batch | None:
-    """This batch, if it is still queued."""
     return Batch.objects.select_for_update(no_key=True).queued().filter(pk=batch_id).first()
 
 

@@ -55,7 +55,7 @@ class SubscriptionCalls(QueueWriter):
             try:
                 with transaction.atomic():
                     made = Subscription.objects.create(list=of_list, channel=channel, **target, **values)
-            except IntegrityError as error:  # nothing else keeps two from subscribing to the queue at the same moment
+            except IntegrityError as error:  # two calls can pass the checks above at the same moment
                 message = Sentence("This address is subscribed already. Change that subscription.")
                 raise Refused(Code.ALREADY_EXISTS, message) from error
             self._log_subscription(made, Action.SUBSCRIBE, describe(made))

@@ -189,7 +189,7 @@ def require_free_name(name: str, but: ProfileList | None = None) -> None:
 
 @contextmanager
 def refusing_taken_name(name: str, but: ProfileList | None = None) -> Iterator[None]:
-    """Around the write of a list's name, which only the constraint checks for all callers at once. Raises Refused."""
+    """A block that writes a list's name. Raises Refused if another call has just stored the same name."""
     try:
         with transaction.atomic():
             yield

@@ -63,7 +63,7 @@ def test_workers_learn_the_limits_that_hosts_have_recently_asked_of_others():
 @pytest.mark.databases("postgresql")
 @pytest.mark.django_db(transaction=True)
 def test_workers_that_redirects_lead_to_the_same_hosts_do_not_deadlock():
-    """On SQLite the two cannot meet: each holds the one lock for all writers."""
+    """On SQLite this cannot happen: it has a single lock for all writers."""
     names = [f"{number}.example" for number in range(100)]
     one, other = ([HostNote(name, 60.0 * (number % 2)) for number, name in enumerate(names, odd)] for odd in (0, 1))
 

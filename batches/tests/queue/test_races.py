@@ -170,8 +170,8 @@ def test_imports_with_common_addresses_in_opposite_orders_do_not_deadlock(monkey
             assert list(batch.profiles.order_by("pk").values_list("profile__url", flat=True)) == order
 
 
-#: What two calls want that only one can have: where the first call is stopped behind all its checks, and the call.
-WANTED_BY_TWO = {
+#: Unique values that two calls want to write: the method before which the first call stops, and the call.
+UNIQUE_VALUES = {
     "the name of a list": (ListCalls, "_write", lambda found: BatchManager().change_list(found.pk, name="Wanted")),
     "the same messages": (
         Subscription.objects,
@@ -182,9 +182,9 @@ WANTED_BY_TWO = {
 
 
 @pytest.mark.databases("postgresql")
-@pytest.mark.parametrize(("owner", "name", "call"), WANTED_BY_TWO.values(), ids=WANTED_BY_TWO.keys())
-def test_what_another_call_takes_in_between_is_refused(owner, name, call, monkeypatch):
-    """On SQLite the two cannot meet: each holds the one lock for all writers."""
+@pytest.mark.parametrize(("owner", "name", "call"), UNIQUE_VALUES.values(), ids=UNIQUE_VALUES.keys())
+def test_a_unique_value_that_another_call_has_just_written_is_refused(owner, name, call, monkeypatch):
+    """On SQLite this cannot happen: it has a single lock for all writers."""
     first, second = make_list("First"), make_list("Second")
     gate = Gate(monkeypatch, owner, name)
     late = gate.stop(lambda: call(first))
@@ -284,7 +284,7 @@ def test_two_parallel_recordings_of_the_same_results_count_them_once(rounds):
 
 @pytest.mark.databases("postgresql")
 def test_a_repeat_is_refused_if_its_source_is_deleted_during_the_copy(monkeypatch):
-    """On SQLite the two cannot meet: each holds the one lock for all writers."""
+    """On SQLite this cannot happen: it has a single lock for all writers."""
     source = make_batch("source", 5)
     gate = Gate(monkeypatch, batch_manager, "copy_profiles")
     repeating = gate.stop(lambda: BatchManager().repeat_batch(source.pk))

@@ -96,7 +96,7 @@ def test_a_change_is_logged_and_no_change_is_not(found, manager):
         assert not manager.change_subscription(made.pk, topics=["weather"])
 
 
-def test_the_subscriptions_of_a_deleted_webhook_end_with_a_trace(found, manager):
+def test_the_subscriptions_of_a_deleted_webhook_end_and_are_logged(found, manager):
     subscribe(found, HOOK, channel="webhook")
     other = subscribe(found)
     manager.delete_webhooks([Webhook.objects.get().pk])

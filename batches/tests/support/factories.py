@@ -256,7 +256,7 @@ def restore(rows: Mapping[str, list[dict[str, Any]]]) -> None:
 
 @contextmanager
 def undone() -> Iterator[None]:
-    """Undo what happens within, so that what follows starts from the same rows."""
+    """A block with all its changes rolled back, so that the next one starts from the same rows."""
     with transaction.atomic():
         yield
         transaction.set_rollback(True)
