@@ -210,7 +210,7 @@ class BaselineFilter(ChoiceFilter):
     def conditions(self) -> Mapping[str, tuple[StrOrPromise, Q]]:
         return {
             "include": (_("All"), Q()),
-            "only": (_("Baseline: there at the first read"), Q(is_baseline=True)),
+            "only": (_("Baseline: found at the first read"), Q(is_baseline=True)),
         }
 
     def choices(self, changelist: Any) -> Iterator[Any]:

@@ -40,7 +40,7 @@ SHOWN = 20
 
 @admin.register(ProfileList)
 class ProfileListAdmin(RefusableAdmin, LoggedAdmin):
-    about = gettext_lazy("A list has profiles that you check again and again, yourself or by a schedule.")
+    about = gettext_lazy("A list has profiles that you check repeatedly, by hand or on a schedule.")
     form = ListForm
     fieldsets = (
         (None, {"fields": ("name", "priority", "checker", "count_first")}),

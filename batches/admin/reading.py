@@ -137,7 +137,7 @@ def require_day(text: str) -> date:
     except ValueError:  # such as the 31st of June
         day = None
     if day is None or not FIRST_DAY <= day <= LAST_DAY:
-        raise Refused(Code.BAD_VALUE, _("This is not a day. Choose one, such as 2026-11-29."))
+        raise Refused(Code.BAD_VALUE, _("This is not a valid date. Choose one such as 2026-11-29."))
     return day
 
 

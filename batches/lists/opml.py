@@ -21,7 +21,7 @@ OPEN_COMMENT = Sentence("The comment that begins here has no end; it hides the r
 OPEN_SECTION = Sentence("The CDATA section that begins here has no end; it hides the rest of the list.")
 NOT_READABLE = Sentence('Its address cannot be read; write each attribute as name="value".')
 CUT = Sentence("The list ends within this entry.")
-INCLUSION = Sentence("It includes another list, which is not fetched; import that list by itself.")
+INCLUSION = Sentence("It includes another list, which is not fetched; import that list separately.")
 
 _NAME = r"[A-Za-z_][\w.-]{0,100}"
 _START = re.compile(rf"<(?:(!--)|(!\[CDATA\[)|(?:{_NAME}:)?({_NAME})(?=[\s/>]))")

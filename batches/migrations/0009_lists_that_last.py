@@ -19,7 +19,7 @@ class Migration(migrations.Migration):
                 ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
                 ('name', models.CharField(max_length=200, unique=True)),
                 ('checker', models.CharField(default='feed', max_length=50)),
-                ('priority', models.SmallIntegerField(default=0, help_text='Of its runs. Higher goes first.')),
+                ('priority', models.SmallIntegerField(default=0, help_text='The priority of its runs. Higher goes first.')),
                 ('version', models.PositiveBigIntegerField(default=1, editable=False)),
                 ('created_at', models.DateTimeField(default=django.utils.timezone.now, editable=False, verbose_name='created')),
             ],

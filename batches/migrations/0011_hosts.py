@@ -17,7 +17,7 @@ class Migration(migrations.Migration):
                 ('name', models.CharField(max_length=255, unique=True)),
                 ('not_before', models.DateTimeField(help_text='The host gets no request before this time.')),
                 ('interval', models.FloatField(default=0.0, help_text='Seconds between two requests.')),
-                ('refusals', models.PositiveIntegerField(default=0, help_text='In a row, without an answer in between.')),
+                ('refusals', models.PositiveIntegerField(default=0, help_text='Refused requests in a row, without an answer in between.')),
                 ('last_status', models.PositiveSmallIntegerField(blank=True, null=True, verbose_name='last HTTP status')),
             ],
             options={

@@ -23,7 +23,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='profilelist',
             name='schedule',
-            field=models.CharField(blank=True, help_text='When it runs by itself, as a cron expression. Empty: never.', max_length=100),
+            field=models.CharField(blank=True, help_text='When it runs automatically, as a cron expression. Empty: never.', max_length=100),
         ),
         migrations.AddField(
             model_name='profilelist',

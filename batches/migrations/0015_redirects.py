@@ -16,7 +16,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('url', models.CharField(max_length=2000, verbose_name='new address')),
-                ('checks', models.PositiveIntegerField(default=1, help_text='In a row that were redirected there.')),
+                ('checks', models.PositiveIntegerField(default=1, help_text='Checks in a row that were redirected to this address.')),
                 ('first_seen_at', models.DateTimeField(verbose_name='first seen')),
                 ('last_seen_at', models.DateTimeField(verbose_name='last seen')),
                 ('profile', models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, to='batches.profile')),

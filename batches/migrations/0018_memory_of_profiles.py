@@ -26,7 +26,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='batch',
             name='count_first',
-            field=models.BooleanField(db_default=False, default=False, help_text='Stories that are there when a profile is first read count as new, too.'),
+            field=models.BooleanField(db_default=False, default=False, help_text='Stories found when a profile is first read also count as new.'),
         ),
         migrations.AddField(
             model_name='batch',
@@ -56,12 +56,12 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='profilelist',
             name='count_first',
-            field=models.BooleanField(db_default=False, default=False, help_text='Stories that are there when a profile is first read count as new, too.'),
+            field=models.BooleanField(db_default=False, default=False, help_text='Stories found when a profile is first read also count as new.'),
         ),
         migrations.AddField(
             model_name='storyresult',
             name='is_baseline',
-            field=models.BooleanField(db_default=False, default=False, help_text='It was there when the profile was first read: not new.', verbose_name='baseline'),
+            field=models.BooleanField(db_default=False, default=False, help_text='Found when the profile was first read, so not new.', verbose_name='baseline'),
         ),
         migrations.AlterField(
             model_name='batchprofile',

@@ -21,7 +21,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='webhook',
             name='every_batch',
-            field=models.BooleanField(default=True, help_text='Notified when any batch ends or is paused. Off: only of what subscriptions name.'),
+            field=models.BooleanField(default=True, help_text='Notified when any batch ends or is paused. Off: only when a subscription asks for it.'),
         ),
         migrations.AddField(
             model_name='webhookdelivery',
@@ -36,7 +36,7 @@ class Migration(migrations.Migration):
         migrations.AlterField(
             model_name='webhookdelivery',
             name='payload',
-            field=models.TextField(help_text='As it is signed and sent, or what a message is written from.'),
+            field=models.TextField(help_text='The signed body, or the facts from which a message is written.'),
         ),
         migrations.AlterField(
             model_name='webhookdelivery',
@@ -57,7 +57,7 @@ class Migration(migrations.Migration):
                 ('topics', models.JSONField(default=batches.models.subscriptions.no_topics)),
                 ('failed_percent', models.PositiveSmallIntegerField(default=20, help_text='Report failures above this percentage of the profiles.')),
                 ('digest_hour', models.PositiveSmallIntegerField(blank=True, help_text='Hour of one message a day (0 to 23), in the time zone of the list. Empty: a message for each run.', null=True)),
-                ('is_active', models.BooleanField(default=True, help_text='Messages of an inactive one wait.', verbose_name='active')),
+                ('is_active', models.BooleanField(default=True, help_text='Messages of an inactive subscription wait.', verbose_name='active')),
                 ('created_at', models.DateTimeField(default=django.utils.timezone.now, editable=False, verbose_name='created')),
                 ('list', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.CASCADE, related_name='subscriptions', to='batches.profilelist')),
                 ('webhook', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.CASCADE, related_name='subscriptions', to='batches.webhook')),

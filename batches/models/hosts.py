@@ -14,7 +14,9 @@ class Host(models.Model):
     name = models.CharField(max_length=MAX_HOST, unique=True)
     not_before = models.DateTimeField(help_text=_("The host gets no request before this time."))
     interval = models.FloatField(default=0.0, help_text=_("Seconds between two requests."))
-    refusals = models.PositiveIntegerField(default=0, help_text=_("In a row, without an answer in between."))
+    refusals = models.PositiveIntegerField(
+        default=0, help_text=_("Refused requests in a row, without an answer in between.")
+    )
     #: When a worker heard of it. The other busy workers read it by this time.
     noted_at = models.DateTimeField(db_default=Now(), db_index=True, editable=False)
     last_status = models.PositiveSmallIntegerField(_("last HTTP status"), null=True, blank=True)

@@ -17,7 +17,7 @@ from batches.text import Sentence, choose_plural, join
 from .hidden import HideableQuerySet
 from .profiles import Profile
 
-COUNT_FIRST = _("Stories that are there when a profile is first read count as new, too.")
+COUNT_FIRST = _("Stories found when a profile is first read also count as new.")
 
 #: The last edition of a profile that is still in the list.
 NO_EDITION = 2**31 - 1
@@ -53,9 +53,11 @@ class ProfileList(models.Model):
     name = models.CharField(max_length=MAX_NAME)
     checker = models.CharField(max_length=MAX_CHECKER, default="feed")
     count_first = models.BooleanField(default=False, db_default=False, help_text=COUNT_FIRST)
-    priority = models.SmallIntegerField(default=0, help_text=_("Of its runs. Higher goes first."))
+    priority = models.SmallIntegerField(default=0, help_text=_("The priority of its runs. Higher goes first."))
     schedule = models.CharField(
-        max_length=MAX_SCHEDULE, blank=True, help_text=_("When it runs by itself, as a cron expression. Empty: never.")
+        max_length=MAX_SCHEDULE,
+        blank=True,
+        help_text=_("When it runs automatically, as a cron expression. Empty: never."),
     )
     time_zone = models.CharField(max_length=MAX_TIME_ZONE, default="UTC", help_text=_("Of the schedule."))
     delay_minutes = models.PositiveIntegerField(

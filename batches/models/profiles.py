@@ -107,7 +107,7 @@ class StoryResult(models.Model):
         _("baseline"),
         default=False,
         db_default=False,
-        help_text=_("It was there when the profile was first read: not new."),
+        help_text=_("Found when the profile was first read, so not new."),
     )
 
     objects = models.Manager.from_queryset(StoryResultQuerySet)()

@@ -37,7 +37,9 @@ class Redirect(models.Model):
 
     profile = models.OneToOneField(Profile, models.CASCADE)
     url = models.CharField(_("new address"), max_length=MAX_URL)
-    checks = models.PositiveIntegerField(default=1, help_text=_("In a row that were redirected there."))
+    checks = models.PositiveIntegerField(
+        default=1, help_text=_("Checks in a row that were redirected to this address.")
+    )
     first_seen_at = models.DateTimeField(_("first seen"))
     last_seen_at = models.DateTimeField(_("last seen"))
 

@@ -75,7 +75,9 @@ class Subscription(models.Model):
             "Hour of one message a day (0 to 23), in the time zone of the list. Empty: a message for each run."
         ),
     )
-    is_active = models.BooleanField(_("active"), default=True, help_text=_("Messages of an inactive one wait."))
+    is_active = models.BooleanField(
+        _("active"), default=True, help_text=_("Messages of an inactive subscription wait.")
+    )
     created_at = models.DateTimeField(_("created"), default=timezone.now, editable=False)
 
     objects = models.Manager.from_queryset(SubscriptionQuerySet)()

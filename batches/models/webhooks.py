@@ -36,7 +36,8 @@ class Webhook(models.Model):
     )
     is_active = models.BooleanField(_("active"), default=True, help_text=_("Deliveries to an inactive webhook wait."))
     every_batch = models.BooleanField(
-        default=True, help_text=_("Notified when any batch ends or is paused. Off: only of what subscriptions name.")
+        default=True,
+        help_text=_("Notified when any batch ends or is paused. Off: only when a subscription asks for it."),
     )
     secret = models.CharField(max_length=100, default=new_secret, editable=False)
     #: Keeps signing until then, so that receivers can switch without downtime.
@@ -119,7 +120,7 @@ class WebhookDelivery(models.Model):
     batch = models.ForeignKey("Batch", models.SET_NULL, null=True, related_name="webhook_deliveries")
     #: The facts of the change, from which the content is prepared.
     facts = models.JSONField(default=dict, editable=False)
-    payload = models.TextField(help_text=_("As it is signed and sent, or what a message is written from."))
+    payload = models.TextField(help_text=_("The signed body, or the facts from which a message is written."))
     created_at = models.DateTimeField(_("created"), default=timezone.now, db_index=True)
     attempts = models.PositiveIntegerField(default=0)
     next_attempt_at = models.DateTimeField(

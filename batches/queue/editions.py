@@ -107,7 +107,7 @@ def require_settled(found: ProfileList) -> None:
     if found.editor is not None:
         message = Sentence(
             "The profiles of “%(list)s” are being changed. Try again when that has finished. "
-            "If it was interrupted, that is in ten minutes at the latest.",
+            "If it was interrupted, wait for up to ten minutes.",
             list=found,
         )
         raise Refused(Code.BEING_EDITED, message)

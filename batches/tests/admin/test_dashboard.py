@@ -168,7 +168,9 @@ def test_the_hosts_with_the_most_failing_profiles_lead_to_them(client):
             memory = {"failures": 1, "failing_since": timezone.now(), "last_error": error} if error else {}
             Profile.objects.create(url=f"https://{host}/{number}", last_checked_at=timezone.now(), **memory)
     [section] = document(client.get(INDEX)).xpath("//section[@aria-labelledby='dashboard-hosts-title']")
-    text = rf"Hosts that fail most Host Failing profiles most\.example 3 few\.example 1 All 2 \(counted {TIME} \)"
+    text = (
+        rf"Hosts with the most failures Host Failing profiles most\.example 3 few\.example 1 All 2 \(counted {TIME} \)"
+    )
     assert re.fullmatch(text, words(section))
     assert len(listed(client, Profile, host="most.example", check="failed")) == 3
     address = f"{reverse('admin:batches_profile_changelist')}?host=most.example&check=failed"
@@ -181,7 +183,7 @@ def test_so_many_failing_profiles_that_counting_takes_long_are_only_linked(clien
     Profile.objects.bulk_create(Profile(url=f"https://host/{number}", **memory) for number in range(2))
     page = document(client.get(INDEX))
     [section] = page.xpath("//section[@aria-labelledby='dashboard-hosts-title']")
-    assert words(section) == "Hosts that fail most More than 1 profiles fail"
+    assert words(section) == "Hosts with the most failures More than 1 profiles fail"
     assert section.xpath(".//a/@href") == [reverse("admin:batches_host_changelist")]
 
 
@@ -205,7 +207,7 @@ def test_it_shows_what_the_permissions_allow(client_of, permissions, has_queue, 
     page = text_of(client.get(INDEX))
     assert [name in page for name in ("secret batch", "Latest runs", "batches/live.js")] == [has_queue] * 3
     assert [name in page for name in ("secret list", "Lists due next")] == [has_lists] * 2
-    assert [name in page for name in ("example.org", "Hosts that fail most")] == [has_hosts] * 2
+    assert [name in page for name in ("example.org", "Hosts with the most failures")] == [has_hosts] * 2
 
 
 def test_a_project_can_put_it_on_a_page_of_its_own():

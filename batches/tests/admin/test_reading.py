@@ -90,9 +90,9 @@ def test_the_stories_of_a_batch(client, news):
 
 def test_a_filter_that_is_not_valid_shows_nothing_and_says_why(client, news):
     for query, problem in {
-        "day=2026-06-31": "This is not a day.",
-        "day=0001-01-01": "This is not a day.",
-        "day=nonsense": "This is not a day.",
+        "day=2026-06-31": "This is not a valid date.",
+        "day=0001-01-01": "This is not a valid date.",
+        "day=nonsense": "This is not a valid date.",
         "list=nonsense": "nonsense",
         "batch=00000000-0000-0000-0000-000000000000": "00000000",
         "host=a b": "Give only a host",

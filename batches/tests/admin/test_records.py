@@ -125,7 +125,7 @@ def test_profiles_are_found_by_their_host_or_an_address_at_it(client):
     [
         ({}, "New", ["c", "b"]),
         ({"baseline": "include"}, "All", ["c", "b", "a"]),
-        ({"baseline": "only"}, "Baseline: there at the first read", ["a"]),
+        ({"baseline": "only"}, "Baseline: found at the first read", ["a"]),
     ],
 )
 def test_the_list_of_stories_shows_the_baseline_on_request(client, query, kind, expected):

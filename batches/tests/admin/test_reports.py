@@ -203,7 +203,7 @@ def test_hosts_are_searched(client):
 def test_empty_pages_explain_themselves(client):
     assert "No profile fails." in text_of(client.get(FAILURES))
     assert "failures at any time" in text_of(client.get(FAILURES))
-    assert "No profile fails, at any host." in text_of(client.get(HOSTS))
+    assert "No profile fails at any host." in text_of(client.get(HOSTS))
     assert "No failing host has “&lt;x” in its name." in text_of(client.get(HOSTS, {"q": "<x"}))
 
 
@@ -249,7 +249,7 @@ def test_todays_runs_stand_beside_those_before_today(client):
     sums = {figure.field: (figure.now, figure.before) for figure in page.context["sums"]}
     assert sums["failed_checks"] == (2, 4)
     assert sums["completed_profiles"] == (6, 6)
-    assert "1 run without an earlier one does not count here." in text_of(page)
+    assert "1 run without an earlier run is left out." in text_of(page)
 
 
 def test_newly_failing_profiles_are_linked_where_the_run_is_compared_with_the_same_one(client):

@@ -50,6 +50,6 @@ def test_it_answers_without_a_click_follows_events_and_leads_on(open_page):
     expect(page.get_by_role("heading", name="Failures", exact=True)).to_be_visible()
     expect(page.locator("#failing")).to_have_text("1")
     page.goto("/admin/")
-    page.get_by_role("region", name="Hosts that fail most").get_by_role("link", name="example.org").click()
+    page.get_by_role("region", name="Hosts with the most failures").get_by_role("link", name="example.org").click()
     expect(page.get_by_role("heading", name="Profiles", exact=True)).to_be_visible()
     expect(page.locator("#result_list tbody tr")).to_have_count(1)

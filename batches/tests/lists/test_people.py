@@ -23,7 +23,7 @@ AFTER_QUOTE = "It has text after a closing quote; within quotes, write each quot
 NO_SCHEME = "It has no scheme; start it with https://."
 NOT_READABLE = 'Its address cannot be read; write each attribute as name="value".'
 HIDES = "The {} that begins here has no end; it hides the rest of the list."
-INCLUDES = "It includes another list, which is not fetched; import that list by itself."
+INCLUDES = "It includes another list, which is not fetched; import that list separately."
 NOT_JSON = "It is not valid JSON."
 NOT_AN_ENTRY = 'It has no "url"; an entry is a string, or an object with a string "url".'
 

@@ -218,7 +218,7 @@ def test_a_second_edit_of_the_profiles_is_refused_while_one_is_staged(edit, foun
             assert refusal.code == Code.BEING_EDITED
         assert refusal.message == (
             "The profiles of “News” are being changed. Try again when that has finished. "
-            "If it was interrupted, that is in ten minutes at the latest."
+            "If it was interrupted, wait for up to ten minutes."
         )
         assert manager.accept_redirect(redirect.pk).code == Code.BEING_EDITED
         for url in (urls(3)[2], urls(15)[14]):  # one that the list has, and one that is added to it
