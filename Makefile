@@ -79,7 +79,7 @@ stress: .venv/installed-dev ## kill, freeze and starve the queue for an hour and
 	@$(VENV) -m stress --mutants all $(if $(SEED),--seed $(SEED))
 
 # In a clone, because Cosmic Ray changes the files themselves.
-mutants: .venv/installed-dev ## change the core in 1,000 places and list what no test noticed (hours; continues where it stopped)
+mutants: .venv/installed-dev ## change the core in 2,600 places and list what no test noticed (hours; continues where it stopped)
 	@$(PIP) install -r requirements-mutants.txt
 	@test -d var/mutants || git clone --quiet --local . var/mutants
 	@ln -sfn ../../.venv var/mutants/.venv

@@ -294,6 +294,8 @@ MOMENTS = {
     ),
     "in the far future": (datetime(9000, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)),
     "in the year 2": (datetime(2, 1, 1, tzinfo=PLUS_5), datetime(1, 12, 31, 19, tzinfo=UTC)),
+    "a placeholder in UTC": (datetime(1, 12, 31, tzinfo=UTC), None),
+    "another placeholder in UTC": (datetime(9999, 1, 1, tzinfo=UTC), None),
     "a placeholder at the beginning": (datetime.min.replace(tzinfo=PLUS_5), None),
     "a placeholder at the end": (datetime.max.replace(tzinfo=timezone(-EDGE)), None),
     "a placeholder without an offset": (datetime.min, None),

@@ -6,7 +6,7 @@ import pytest
 from django.utils import timezone
 
 from batches.batch_manager import BatchManager
-from batches.limits import MAX_BULK, MAX_REASONS
+from batches.limits import MAX_BULK, MAX_ID, MAX_REASONS
 from batches.models import Attempt, Batch, BatchProfile
 from batches.queue import resets
 from batches.queue.refusals import Code
@@ -164,14 +164,17 @@ def test_another_retry_first_completes_the_one_that_was_interrupted(done, manage
     ("choice", "code"),
     [
         ({"reasons": ["never"]}, Code.NOTHING_TO_RETRY),
-        ({"profiles": [2**62]}, Code.NOTHING_TO_RETRY),
+        ({"reasons": [str(number) for number in range(MAX_REASONS)]}, Code.NOTHING_TO_RETRY),
+        ({"profiles": [1, MAX_ID]}, Code.NOTHING_TO_RETRY),
+        ({"profiles": range(10**9, 10**9 + MAX_BULK)}, Code.NOTHING_TO_RETRY),
         ({"reasons": []}, Code.BAD_VALUE),
         ({"reasons": ["gone", 5]}, Code.BAD_VALUE),
         ({"reasons": [str(number) for number in range(MAX_REASONS + 1)]}, Code.BAD_VALUE),
         ({"profiles": []}, Code.BAD_VALUE),
         ({"profiles": ["1"]}, Code.BAD_VALUE),
         ({"profiles": [True]}, Code.BAD_VALUE),
-        ({"profiles": [2**63]}, Code.BAD_VALUE),
+        ({"profiles": [0]}, Code.BAD_VALUE),
+        ({"profiles": [MAX_ID + 1]}, Code.BAD_VALUE),
         ({"profiles": range(1, MAX_BULK + 2)}, Code.BAD_VALUE),
         ({"reasons": ["gone"], "profiles": [1]}, Code.BAD_VALUE),
         ({"reasons": ["gone"], "expected_status": "error"}, Code.STALE_VERSION),

@@ -110,6 +110,16 @@ def test_batches_that_workers_have_started_since_and_those_behind_do_not_matter(
     assert_consistent()
 
 
+def test_a_change_just_ahead_of_its_place_matters_also_after_workers_have_started_batches(manager):
+    for name in "abcd":
+        make_batch(name)
+    assert manager.pause_batch(batch("d").pk)
+    assert WORKER.claim_run("worker").batch.name == "a"
+    assert manager.pause_batch(batch("c").pk)
+    with unchanged():
+        assert manager.undo_change(batch("d").pk).code == Code.STALE_VERSION
+
+
 def test_the_paused_batch_runs_again_instead_of_the_next_one_that_a_worker_has_started(manager):
     it = half_checked("running")
     before = state()
