@@ -396,14 +396,16 @@ def test_progress_sets_counters_and_completes_the_batch_which_can_then_be_retrie
     assert read(hollow, *COUNTERS, "total_profiles") == (0, 0, 0, 10)
 
 
-@pytest.mark.parametrize(
-    "progress",
-    [(3, 2, 2), (2, 3, 0), (11, 11, 0), (11, 0, 0), (-1, 0, 0), (0, -1, 1), (0, 1, -1), (10**30, 0, 0), (1, None, 0),
-     ("1", 0, 0), (1.0, 1, 0), (True, 0, 0), (1, 1, False)],
-)  # fmt: skip
-def test_invalid_progress_and_that_of_a_batch_with_rows_are_refused(progress, hollow, manager):
+BAD_PROGRESS = [
+    *((3, 2, 2), (2, 3, 0), (11, 11, 0), (11, 0, 0), (-1, 0, 0), (0, -1, 1), (0, 1, -1), (10**30, 0, 0)),
+    *((1, None, 0), ("1", 0, 0), (1.0, 1, 0), (True, 0, 0), (1, 1, False)),
+]
+
+
+def test_invalid_progress_and_that_of_a_batch_with_rows_are_refused(hollow, manager):
     assert manager.pause_batch(hollow.pk)
     it = half_checked("running")
     with unchanged():
-        assert manager.update_progress(hollow.pk, *progress).code == Code.BAD_PROGRESS
+        for progress in BAD_PROGRESS:
+            assert manager.update_progress(hollow.pk, *progress).code == Code.BAD_PROGRESS, progress
         assert manager.update_progress(it.pk, 3, 2, 1).code == Code.BAD_PROGRESS
