@@ -107,7 +107,7 @@ def find_place(change: BatchLog) -> int:
     touching = Q(from_position__range=(1, ahead)) | Q(to_position__range=(1, ahead))
     for begin, end in drop_undone(others.filter(touching)):
         if (begin, end) == (1, 0):
-            place, ahead = max(1, place - 1), ahead - 1
+            place, ahead = place - 1, ahead - 1
         elif any(0 < (position or 0) <= ahead for position in (begin, end)):
             raise OrderChanged
         if not ahead:

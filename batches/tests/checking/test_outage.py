@@ -9,6 +9,7 @@ from django.utils import timezone
 from batches.batch_manager import BatchManager
 from batches.checking import outage
 from batches.checking.checkers.base import CheckResult
+from batches.checking.checks import Checks
 from batches.checking.outage import Prober, Watch, does_any_answer, unless
 from batches.checking.worker import Worker
 from batches.conf import Config
@@ -296,19 +297,28 @@ def test_in_a_first_run_failures_are_recorded_as_such(site, reachable):
 
 
 @in_database
-def test_hosts_are_asked_again_before_the_queue_is_held_while_no_check_is_under_way(site, reachable, monkeypatch):
+def test_hosts_are_asked_again_before_the_queue_is_held_while_no_check_is_under_way(
+    site, reachable, configure, monkeypatch
+):
     """Many checks at once may be too much for our own network: then the hosts answer one at a time."""
+    configure(concurrency=2, record_size=20)
     batch_at(site, HOSTS, name="before")
     work()
     batch, answers = batch_at(site, DEAD, 2), iter([False, True, False, True])
-    ask = Prober.is_online
+    check, begun, numbers = Checks._check, [], []
+
+    def note(checks, turn):
+        begun.append(turn)
+        return check(checks, turn)
 
     async def ask_and_say(prober):
-        await ask(prober)
+        numbers.append(len(begun))
         return next(answers, True)
 
+    monkeypatch.setattr(Checks, "_check", note)
     monkeypatch.setattr(outage.Prober, "is_online", ask_and_say)
     work()
+    assert numbers[0] == numbers[1] < len(begun)
     assert row_statuses(batch) == ["failed"] * 48
     assert holds() == 0
 

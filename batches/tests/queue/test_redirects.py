@@ -8,6 +8,7 @@ from django.utils import timezone
 from batches.batch_manager import BatchManager
 from batches.models import BatchLog, Profile, ProfileList, Redirect, StoryResult
 from batches.models.redirects import MIN_AGE, MIN_CHECKS
+from batches.queue import redirect_calls
 from batches.queue.refusals import Code
 from batches.tests.support.factories import (
     assert_consistent,
@@ -166,3 +167,17 @@ def test_many_are_accepted_separately(manager):
     assert [bool(result) for result in results] == [True, False, True, True, True]
     assert Redirect.objects.get().pk == proposals[1].pk
     assert Profile.objects.filter(url__startswith="https://new.example/").count() == 4
+
+
+def test_a_target_that_becomes_a_profile_at_the_same_time_is_refused(manager, monkeypatch):
+    redirect, find, found = propose_redirect(OLD, NEW), redirect_calls.find_proposal, []
+
+    def find_twice(redirect_id):
+        if found:
+            Profile.objects.create(url=NEW)
+        found.append(redirect_id)
+        return find(redirect_id)
+
+    monkeypatch.setattr(redirect_calls, "find_proposal", find_twice)
+    with unchanged():
+        assert manager.accept_redirect(redirect.pk).message == f"{NEW} has just become a profile. Try again."
