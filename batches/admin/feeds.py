@@ -24,7 +24,6 @@ class ListFeedAdmin(RefusableAdmin):
 
     about = gettext_lazy("A feed lets somebody read the new stories of a list in a feed reader, without an account.")
     actions = None
-    fields = ("list", "name")
     list_display = (
         "name",
         "of_list",
@@ -37,6 +36,9 @@ class ListFeedAdmin(RefusableAdmin):
     search_fields = ("name", "list__name")
     search_help_text = gettext_lazy("Name of the feed or of the list")
     ordering = ("-pk",)
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        return ("of_list" if obj else "list", "name")
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
