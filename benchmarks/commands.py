@@ -87,7 +87,7 @@ def run(command: Sequence[object], env: Mapping[str, str] | None = None, cwd: Pa
 
 
 def last_line(text: str) -> str:
-    """The most informative line: that of the exception, or the last one."""
+    """The most informative line: the line of the exception, or the last one."""
     lines = [line.strip() for line in text.splitlines() if line.strip(" ^~")]
     return lines[-1][:400] if lines else "no output"
 

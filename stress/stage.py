@@ -334,7 +334,7 @@ class Stage:
         return batch
 
     def keep_waiting(self) -> None:
-        """Keep so many batches in the queue that the callers may pause one."""
+        """Keep enough batches in the queue for the callers to pause one."""
         for _ in range(callers.ENOUGH + 1 - Batch.objects.queued().count()):
             self.make_batch(random.randint(PROFILES // 2, PROFILES))
 

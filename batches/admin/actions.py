@@ -113,7 +113,7 @@ def latest_line() -> int:
 
 
 def unchanged_since(line: str | None) -> QuerySet[Batch]:
-    """The batches that nobody has changed since that log line; all of them if there is none."""
+    """The batches that nobody has changed since that log line; all of them without a line."""
     number = parse_number(line or "")
     if number is None:
         return Batch.objects.all()

@@ -142,7 +142,7 @@ class ChangeFilter(OfBatchFilter):
 
 
 class ChoiceFilter(ValueFilter):
-    """One of several named conditions. Refuses unknown values, since a batch may be created of what matches."""
+    """One of several named conditions. Refuses unknown values, since users create batches of the matching rows."""
 
     def conditions(self) -> Mapping[str, tuple[StrOrPromise, Q]]:
         """Label and condition by the value in the address."""

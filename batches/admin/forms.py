@@ -241,7 +241,7 @@ class ChangeBatchForm(forms.ModelForm):  # type: ignore[type-arg]
 
 
 class ListForm(forms.ModelForm):  # type: ignore[type-arg]
-    """The attributes of a list. Like that of a batch, a stale form changes only the edited fields."""
+    """The attributes of a list. As with a batch, a stale form changes only the edited fields."""
 
     name = BatchName(show_hidden_initial=True)
     priority = Priority(show_hidden_initial=True, initial=0)

@@ -95,7 +95,7 @@ class NewSubscriptionForm(SubscriptionForm):
         max_length=MAX_URL,
         label=gettext_lazy("Address"),
         widget=widgets.AdminTextInputWidget(attrs={"class": "vLargeTextField"}),
-        help_text=gettext_lazy("An e-mail address, or that of a webhook."),
+        help_text=gettext_lazy("An e-mail or webhook address."),
     )
 
     class Meta(SubscriptionForm.Meta):

@@ -155,7 +155,7 @@ def fingerprint(request: Request) -> str:
 
 
 def _comparable(value: "str | UploadedFile[Any]") -> str | list[str]:
-    """A text as it is; of a file its name, which decides its format, and a hash of its content."""
+    """A text unchanged; for a file its name, which decides its format, and a hash of its content."""
     if isinstance(value, str):
         return value
     content = sha256()

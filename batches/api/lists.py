@@ -218,7 +218,7 @@ class ListMembers(ListOfList[ListProfile]):
     def export(self, request: Request, pk: str, kind: str) -> HttpResponseBase:
         """Export the profiles of a list.
 
-        The filters are those of the list of its profiles.
+        It takes the filters of the list of its profiles.
         """
         return self.respond_with_file(kind, MEMBER_EXPORTERS, streams.stream_members, self.list_)
 

@@ -176,7 +176,7 @@ def rows_behind(rows: QuerySet[Row], terms: Sequence[Term], place: Place | None,
 
     Rows with a value in the first term are read first, then those without one, which the remaining terms order. Each
     part can use its own index: in the queue's order the few queued batches use the index of the position, and a million
-    finished ones that of their creation.
+    finished ones the index of their creation.
     """
     first, *rest = terms
     found: list[Row] = []

@@ -74,7 +74,7 @@ class BatchRows(ListOfBatch[BatchProfile]):
     def export(self, request: Request, pk: str, kind: str) -> HttpResponseBase:
         """Export the profiles of a batch with their results.
 
-        The filters are those of the list.
+        It takes the filters of the list.
         """
         return self.respond_with_file(kind, EXPORTERS, streams.stream_rows, self.batch)
 
@@ -110,7 +110,7 @@ class BatchStories(ListOfBatch[StoryResult]):
     def export(self, request: Request, pk: str, kind: str) -> HttpResponseBase:
         """Export the new stories that a batch found.
 
-        The filters are those of the list.
+        It takes the filters of the list.
         """
         return self.respond_with_file(kind, STORY_EXPORTERS, streams.stream_stories, self.batch, "stories")
 

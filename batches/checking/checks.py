@@ -27,7 +27,7 @@ SLOW_SHARE = 4
 MAX_WAITING = 1000
 #: Pages of profiles that can only wait. Beyond that, reading on would only take memory.
 MAX_PAGES = 10
-#: Stories that are recorded in one transaction. A feed has at most 5,000, and those of 500 feeds would fill the memory.
+#: Stories recorded in one transaction. A feed has at most 5,000; the stories of 500 feeds would fill the memory.
 STORIES_AT_ONCE = 10_000
 #: Seconds between two searches for checks that take long.
 SECONDS_BETWEEN_LOOKS = 0.1

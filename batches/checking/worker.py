@@ -96,7 +96,7 @@ class Worker:
             self._block_on(self._work)
 
     def tend(self) -> None:
-        """Do a worker's tasks besides checking once. Must be called in the main thread."""
+        """Do a worker's other tasks once, besides checking. Must be called in the main thread."""
         self._block_on(self._tend)
 
     def _block_on(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:

@@ -128,7 +128,7 @@ def _add_entry(collector: Collector, line: int, url: str | None, name: str, writ
 
 
 def _find_entries(value: Any) -> Iterator[tuple[str | None, str]]:
-    """Address and name of each entry in a value; None for what is not an entry."""
+    """Address and name of each entry in a value; None for a value that is not an entry."""
     values = [value]
     while values:
         value = values.pop()

@@ -16,7 +16,7 @@ from .tables import FEEDS
 
 FEED = ArgumentParser(add_help=False)
 FEED.add_argument("list", metavar="LIST", help="The name or the ID of the list.")
-FEED.add_argument("name", metavar="NAME", help="The name of the feed, such as that of its readers.")
+FEED.add_argument("name", metavar="NAME", help="The name of the feed, such as the name of its readers.")
 
 
 class FeedActions(ActionCommand):

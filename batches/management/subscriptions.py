@@ -39,7 +39,7 @@ class SubscriptionActions(ActionCommand):
         description = f"Notify an address about {what}."
         act = SubscriptionActions.subscribe
         subscribe = self.add_action("subscribe", act, description, *of_list, VALUES, JSON)
-        text = "An e-mail address, or that of a webhook; - reads it from standard input, since others see arguments."
+        text = "An e-mail or webhook address; - reads it from standard input, since others see arguments."
         subscribe.add_argument("address", help=text)
         subscribe.add_argument("--channel", choices=Channel.values, default=Channel.EMAIL)
         topics = "; ".join(f"{topic}: {topic.label}" for topic in possible)

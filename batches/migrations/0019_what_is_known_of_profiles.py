@@ -4,14 +4,14 @@ from django.db import migrations, transaction
 from django.db.models import Case, F, Min, OuterRef, Q, Subquery, Value, When
 from django.db.models.functions import Coalesce
 
-#: Profiles a transaction, so that workers of the earlier version go on recording.
+#: Profiles a transaction, so that workers of the earlier version can continue to record.
 CHUNK = 10_000
 
 
 def remember(apps, schema_editor):
     """A profile was read when it first had a story or a result, as far as that is stored.
 
-    Otherwise, its stories would be taken for those of a first read, and the next new one would not be reported.
+    Otherwise, its stories would be taken for stories of a first read, and the next new one would not be reported.
     """
     Profile = apps.get_model('batches', 'Profile')
     stories = apps.get_model('batches', 'StoryResult').objects.filter(profile=OuterRef('pk'))

@@ -49,7 +49,7 @@ class Subscription(models.Model):
         HELD = "held", _("the queue is held for long")
         NO_WORKER = "no_worker", _("no worker runs")
 
-    #: The topics of the queue; the others are those of lists.
+    #: The topics of the queue; lists have the others.
     OF_QUEUE = frozenset({Topic.HELD, Topic.NO_WORKER})
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
@@ -119,7 +119,7 @@ class Subscription(models.Model):
 
     @classmethod
     def list_topics(cls, *, of_queue: bool) -> tuple[Topic, ...]:
-        """The topics of the queue, or those of lists."""
+        """The topics of the queue, or of lists."""
         return tuple(topic for topic in cls.Topic if (topic in cls.OF_QUEUE) == of_queue)
 
     @classmethod

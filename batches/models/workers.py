@@ -51,7 +51,7 @@ class Worker(models.Model):
     started_at = models.DateTimeField()
     # Without an index, so that PostgreSQL's updates are HOT. The table has at most some thousand rows.
     seen_at = models.DateTimeField("last heartbeat")
-    #: When it ended in order, or will have ended. No heartbeats are expected from then on.
+    #: The time when it ended in order, or will end. No heartbeats are expected after it.
     ended_at = models.DateTimeField(null=True, blank=True)
 
     objects = models.Manager.from_queryset(WorkerQuerySet)()

@@ -14,7 +14,7 @@ from batches.models import Attempt, Batch, BatchProfile, Profile, StoryResult
 #: The place of a check in the history: its time, whether it was repeated since, and the key of its row.
 Place = tuple[str, bool, int]
 
-#: The number of new stories to search for those of the checks.
+#: The number of new stories to search for stories of the checks.
 LATEST_STORIES = 200
 
 

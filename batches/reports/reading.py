@@ -18,7 +18,7 @@ from .failures import start_of
 from .queries import match_host
 
 PAGE = 100
-#: New stories that a page searches for those of a list or of a host.
+#: The number of new stories that a page searches for stories of a list or a host.
 LOOKED_THROUGH = 20_000
 #: IDs are not exactly in the order of time: stories that are found at the same time are stored in several transactions.
 DISORDER = 10_000

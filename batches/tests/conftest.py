@@ -141,7 +141,7 @@ def wanted_vendors(test: pytest.Item) -> tuple[str, ...]:
 
 @pytest.fixture(scope="session")
 def german_catalogue(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the compiled catalogue. That of the code is there only after `make`."""
+    """The folder of the compiled catalogue. The folder of the code has it only after `make`."""
     folder = tmp_path_factory.mktemp("locale")
     compiled = folder / "de" / "LC_MESSAGES" / "django.mo"
     compiled.parent.mkdir(parents=True)
@@ -166,7 +166,7 @@ def open_database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable
         def open_database(vendor: str) -> str:
             if vendor == "postgresql":
                 return servers.enter_context(temporary_postgres())
-            # A file: in memory there are no other processes, no WAL, and no locks to wait for.
+            # A file: a database in memory has no other processes, no WAL, and no locks to wait for.
             return f"sqlite:///{tmp_path_factory.mktemp('sqlite') / 'test.sqlite3'}"
 
         yield open_database
@@ -262,7 +262,7 @@ def vendor(django_db_setup: None) -> str:
 
 @pytest.fixture
 def statistics():
-    """A function that collects the statistics of the planner. There are none before it is called and after the test."""
+    """A function that collects the planner's statistics. Before the call and after the test, the database has none."""
     forget_statistics()
     yield lambda: run_sql("ANALYZE")
     forget_statistics()

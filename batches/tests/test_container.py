@@ -117,7 +117,7 @@ def build(folder, here):
 
 
 def copy(source, target):
-    """From what .dockerignore leaves of the project."""
+    """Built from the files that .dockerignore leaves."""
     lines = (ROOT / ".dockerignore").read_text().splitlines()
     wanted = [path for line in lines if line.startswith("!") for path in ROOT.glob(line[1:])]
     left_out = shutil.ignore_patterns("__pycache__", "tests")

@@ -161,7 +161,7 @@ class World:
                 if self.call("look for changes", Queue.objects.read_version) != version:
                     return
             self.call("send a heartbeat", note_worker, name)
-            if not self.call("see who looks", is_looked_after, poll):
+            if not self.call("see whether another worker looks", is_looked_after, poll):
                 return
 
     def _work_on(self, claimed: ClaimedRun, manager: BatchManager) -> Iterator[float]:
@@ -198,7 +198,7 @@ class World:
                     next_beat = self.now + interval
                     if not self.call("renew", manager.renew_lease, batch.pk, token):
                         return
-                    if self.call("see who waits", are_wanted, batch):
+                    if self.call("see whether another worker waits", are_wanted, batch):
                         partitions.give_half_away()
                 if (released := partitions.released) and not lease(released):
                     return

@@ -22,7 +22,7 @@ AT_ONCE = 20
 DIFFERS = prose("""
     Each check waits 50 ms and does nothing else; a process has 20 of them under way, so it does at most 400 a second.
     All processes, PostgreSQL with fsync, and its disk share the cores of one machine. The time is from the claim of
-    the batch to its end. Transactions and WAL are those of the whole database in that time.
+    the batch to its end. Transactions and WAL are counted for the whole database in that time.
 """)
 
 

@@ -154,8 +154,8 @@ class Transfer:
         self._set_addresses(target, addresses)
 
     def _set_addresses(self, target: Target, addresses: Sequence[str]) -> None:
-        """Let libcurl forget the previous addresses, and with the request those of a numeric host, which it caches
-        itself.
+        """Let libcurl forget the previous addresses. With the request, it also forgets the address of a numeric host,
+        which it caches itself.
 
         We know how long addresses are valid. libcurl would search all of its cached ones with each request.
         """

@@ -42,7 +42,7 @@ TEXTS = (
     "description", "summary", "content", "*:encoded", "atom:summary", "atom:content", "dc:description",
     "*:description", "*:summary", "body", "*:body", "fullitem",
 )  # fmt: skip
-# The text of "link", then hrefs by what `name_relation` calls them, and others that a reader can open.
+# The text of "link", then hrefs by their name from `name_relation`, and others that a reader can open.
 LINKS = ("alternate", "link", "unnamed", "other type", "guid", "id", "about", "related", "via", "enclosure")
 MAY_BE_LINK = frozenset({"guid", "id", "about"})
 HREFS = frozenset({"link", "atom:link", "*:link"})

@@ -21,7 +21,7 @@ MARK = "-- the next block --"
 
 
 def steps():
-    """The commands of each step, and the output on the page; None if it has none."""
+    """The commands of each step, and the output on the page; None without output."""
     found = []
     for kind, text in BLOCK.findall(PAGE.read_text()):
         if kind == "sh":

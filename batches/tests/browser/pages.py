@@ -119,7 +119,7 @@ def edit_a_previewed_list(page: BrowserPage) -> None:
     page.get_by_role("button", name="Preview again").wait_for()
 
 
-#: Pages in certain states, and those of Django's own models.
+#: Pages in certain states, and the pages of Django's own models.
 STATES = {
     "the overview": Page("index"),
     "the app": Page("app_list"),
@@ -202,11 +202,11 @@ SCRIPTED = {"index", "batches_batch_queue", "batches_batch_change", "batches_bat
 
 
 def is_scripted(page: Page) -> bool:
-    """Whether it only becomes what it is in a browser."""
+    """Whether the page is complete only after a script has run."""
     return page.name in SCRIPTED or page.steps is not stay
 
 
-#: States that look like another one, or like a part of it.
+#: States that look like another state, or like a part of one.
 LOOK_ALIKES = {
     *("an empty list", "a filtered list", "a queued batch", "a paused batch", "a batch's preview"),
     *("profiles that changed", "no stories of a batch"),

@@ -1,4 +1,4 @@
-"""The tasks of Celery, called as functions: what they order, and that late and doubled orders change nothing."""
+"""The tasks of Celery, called as functions: which tasks they send, and that late and duplicate tasks change nothing."""
 
 import asyncio
 import signal

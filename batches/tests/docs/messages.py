@@ -1,4 +1,4 @@
-"""The messages of the code, in which `…` stands for what differs."""
+"""The messages of the code, in which `…` stands for the parts that differ."""
 
 import ast
 import re

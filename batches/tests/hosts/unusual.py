@@ -20,7 +20,7 @@ FILE_UPLOAD_HANDLERS = [
 FORCE_SCRIPT_NAME = "/host"
 STATIC_URL = "/host/static/"
 LANGUAGE_CODE = "de"
-LOCALE_PATHS = [os.environ.get("CATALOGUE", "")]  # without make, that of the code is not compiled
+LOCALE_PATHS = [os.environ.get("CATALOGUE", "")]  # without make, the catalogue of the code is not compiled
 USE_THOUSAND_SEPARATOR = True
 TIME_ZONE = "Asia/Kathmandu"
 

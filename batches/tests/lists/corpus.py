@@ -103,7 +103,7 @@ def encoded() -> Iterator[ListFile]:
 
 # -- Plain text --------------------------------------------------------------------------------------------------------
 
-#: Bytes that are not UTF-8, and what they are in an address: Windows-1252, which has no 0x81.
+#: Bytes that are not UTF-8, and their characters in an address: Windows-1252, which has no 0x81.
 BYTES = {
     "an overlong slash": (b"\xc0\xaf", "%C3%80%C2%AF"),
     "a surrogate in UTF-8": (b"\xed\xa0\x80", ""),  # with a no-break space

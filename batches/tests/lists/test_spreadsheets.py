@@ -74,7 +74,7 @@ def test_each_payload_is_text_in_each_column(kind):
 
 @pytest.mark.timeout(20)
 def test_no_text_keeps_an_export_busy():
-    """Forty characters that the pattern could match in two ways would take for ever."""
+    """Forty characters that the pattern could match in two ways would take forever."""
     for letter in map(chr, [*range(0x3001), 0xFEFF, 0xFF0B]):
         is_sign = unicodedata.normalize("NFKC", letter) in set("=+-@|%") and letter not in SMALL
         assert bool(FORMULA.search(f"x;{letter * 1000}x")) is is_sign, hex(ord(letter))

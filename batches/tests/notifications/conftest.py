@@ -35,7 +35,7 @@ def receiver():
 
 @pytest.fixture
 def deliver(configure, caplog):
-    """Delivers due messages, like a worker when it ends. The other options are those of `Courier`."""
+    """Delivers due messages, like a worker when it ends. `Courier` takes the other options."""
     caplog.set_level(logging.INFO, "batches")
 
     def deliver(grace_seconds=10.0, allowed_networks=("127.0.0.0/8",), base_url="", **options):

@@ -65,7 +65,7 @@ def create(request):
 
 
 def read(found):
-    """The list as everybody sees it: its total, its addresses, and those of a run that is made now."""
+    """The list as everybody sees it: its total, its addresses, and the addresses of a new run."""
     run = BatchManager().run_list(found.pk)
     assert run
     addresses = urls_of(run)
@@ -122,7 +122,7 @@ def test_a_killed_edit_shows_nothing_and_blocks_nobody_for_ever(number, edit, fo
     call, after, change = edit
     with killed_at(number, at_each_staged_chunk):
         call(manager, found.pk)
-    manager.purge_deleted()  # leaves an edit alone that may be under way
+    manager.purge_deleted()  # keeps an edit that may be in progress
     assert manager.add_profiles(found.pk, urls(13)).code == Code.BEING_EDITED
     assert findings() == []
     assert read(found) == urls(12)

@@ -350,7 +350,7 @@ IN_SEVERAL_TRANSACTIONS = {
     "queue_due_lists",
     # A profile may be in many batches, and stays until it is in none.
     "forget_profile",
-    # The heartbeat comes beforehand, or after that of the lease.
+    # The heartbeat of the worker comes first, or after the heartbeat of the lease.
     "claim_run",
     "ensure_run",
     "renew_lease",

@@ -205,7 +205,7 @@ def test_a_checked_partition_is_gone_and_a_released_one_can_be_leased_by_others(
     assert lease(one, checked=[checked], released=[released]) == kept
     two = BatchManager().claim_run("another")
     assert two.partitions == (released,)
-    assert lease(two, checked=[*kept, 255], released=kept) == [released]  # those of others are not its business
+    assert lease(two, checked=[*kept, 255], released=kept) == [released]  # not the partitions of others
     assert set(Partition.objects.values_list("number", flat=True)) == {released, *kept}
 
 

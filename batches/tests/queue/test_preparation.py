@@ -51,7 +51,7 @@ def test_others_change_the_queue_between_the_chunks_and_do_not_see_the_batch(cal
         assert in_thread(lambda: BatchManager().hold_queue(f"{len(stored)}")).result(TIMEOUT)
         assert [batch.pk for batch in Batch.objects.all()] == [source.pk]
         assert_sound()
-        BatchManager().purge_deleted()  # leaves a batch alone that is being stored
+        BatchManager().purge_deleted()  # keeps a batch that is being stored
         hidden = Batch.everything.in_preparation()
         assert hidden.filter(deleted_at__gt=Now() + contents.PREPARATION / 2).update(deleted_at=Now() + PATIENCE) == 1
         stored.append(BatchProfile.objects.exclude(batch=source).count())

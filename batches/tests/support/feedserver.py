@@ -214,7 +214,7 @@ class FeedServer:
 
 
 def small_pieces(content: bytes) -> Iterator[memoryview]:
-    """So that what the client does not read stays out of this process's memory, which tests measure."""
+    """Keep the unread rest out of this process's memory, which tests measure."""
     view = memoryview(content)
     return (view[start : start + 65_536] for start in range(0, len(view) or 1, 65_536))
 

@@ -159,8 +159,8 @@ REPEATED_IN_PAGES = [
 
 
 def documents() -> dict[str | int, dict[str, bytes]]:
-    """Well-formed HTTP with documents that harm a reader who does as they say, by what becomes of them: the number of
-    stories (the harmful part is left out), or a failure. @ORIGIN@ is the server, @FILE@ a file."""
+    """Well-formed HTTP with documents that harm a naive reader, by expected outcome: the number of harmless stories,
+    or a failure. @ORIGIN@ is the server, @FILE@ a file."""
     dates = (b"<item><pubDate>" + b"1:" * 120 + b"%d</pubDate></item>" % n for n in range(300))
     categories = (b"<category>%d</category>" % n for n in range(20_000))
     own_feed = b'<html><link rel="alternate" type="application/rss+xml" href="/a-page-that-is-its-own-feed">'

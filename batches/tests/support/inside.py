@@ -282,6 +282,6 @@ def canary() -> Iterator[Canary]:
     try:
         socket.create_server((IPV6, 0), family=socket.AF_INET6).close()
     except OSError as error:
-        skip_or_fail(f"There is no IPv6 here: {error}")
+        skip_or_fail(f"IPv6 is not available: {error}")
     with Canary() as canary:
         yield canary

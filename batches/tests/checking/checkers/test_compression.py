@@ -1,4 +1,4 @@
-"""Compressed bodies: whatever the header says, the bytes decide, and no more than the limit comes out."""
+"""Compressed bodies: the bytes decide whatever the header says, and the output never exceeds the limit."""
 
 import gzip
 import tracemalloc

@@ -9,7 +9,7 @@ from batches.checking.checkers.dates import ZONES, parse_date
 #: By the moment in UTC.
 SPELLINGS = {
     datetime(2024, 7, 2, 18, 30, tzinfo=UTC): [
-        # RFC 822 and what people make of it
+        # RFC 822 and its common variants
         "Tue, 02 Jul 2024 18:30:00 GMT", "Tue, 02 Jul 2024 18:30:00 +0000", "Tue, 2 Jul 2024 18:30 UT",
         "2 Jul 2024 18:30",
         "Tue,02 Jul 2024 18:30:00 Z", "Tuesday, 2 July 2024 18:30:00 UTC", "Tue, 02 Jul 24 18:30:00 GMT",
