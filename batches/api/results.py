@@ -68,7 +68,7 @@ class BatchRows(ListOfBatch[BatchProfile]):
     filterset_class = RowFilters
 
     def get_queryset(self) -> QuerySet[BatchProfile]:
-        return BatchProfile.objects.select_related("profile").of_batch(self.batch).order_by("pk")
+        return self.queryset.of_batch(self.batch)
 
     @describes_export(EXPORTERS)
     def export(self, request: Request, pk: str, kind: str) -> HttpResponseBase:
