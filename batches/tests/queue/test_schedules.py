@@ -253,38 +253,17 @@ def test_the_delay_is_random_and_within_its_bounds(manager, clock):
     assert len(starts) > 5
 
 
-@pytest.mark.parametrize(
-    ("start", "expected"),
-    [
-        # In Berlin the clocks go forward on the 29th of March, and back on the 25th of October.
-        ("2026-03-27T12:00+00:00", ["03-28 01:30", "03-29 01:00", "03-30 00:30", "03-31 00:30"]),
-        ("2026-10-23T12:00+00:00", ["10-24 00:30", "10-25 00:30", "10-26 01:30", "10-27 01:30"]),
-    ],
-)
-def test_a_daily_run_happens_once_a_day_when_the_clocks_change(start, expected, manager, clock):
-    clock.now = datetime.fromisoformat(start)
-    scheduled(manager, schedule="30 2 * * *", time_zone="Europe/Berlin")
-    made = []
-    for _ in range(4):
-        clock.pass_(hours=11.5)
-        for _ in range(6):  # from midnight on: what was due at noon would be made then
-            clock.pass_(minutes=30)
-            made += [f"{clock.now:%m-%d %H:%M}" for _ in tick(clock)]
-            finish_all()
-        clock.pass_(hours=9.5)
-    assert made == expected
-
-
 @pytest.mark.slow
 @pytest.mark.exhaustive_on("postgresql")
 @pytest.mark.parametrize(
     ("start", "daily"),
     [
+        # In Berlin the clocks go forward on the 29th of March, and back on the 25th of October.
         ("2026-03-26T00:00", ["26 01:30", "27 01:30", "28 01:30", "29 01:00", "30 00:30", "31 00:30", "01 00:30"]),
         pytest.param(
             "2026-10-22T00:00",
             ["22 00:30", "23 00:30", "24 00:30", "25 00:30", "26 01:30", "27 01:30", "28 01:30"],
-            marks=pytest.mark.exhaustive,  # above, each day of these has its run
+            marks=pytest.mark.exhaustive,  # `checking/test_week.py` and `lists/test_schedules.py` have such a day
         ),
     ],
 )
