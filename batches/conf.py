@@ -149,7 +149,7 @@ class Config:
             for f in fields(self)
             if (form := _find_form(f.name, value := getattr(self, f.name)))
         ]
-        if problems:  # what follows needs values of the right kind
+        if problems:  # the checks below need values of the right type
             return problems
         problems = [
             f"BATCHES['ALLOWED_NETWORKS'] contains {network!r}. Use CIDR notation such as '10.0.0.0/8'."

@@ -22,7 +22,7 @@ HEAD_START = 0.003
 
 YES, NOTHING, RAISED = "yes", "nothing", "raised"
 
-#: The name of a call of the manager, its arguments, and those by name.
+#: The name of a call of the manager, its positional arguments, and its keyword arguments.
 Call = tuple[str, tuple[Any, ...], dict[str, Any]]
 
 

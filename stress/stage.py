@@ -53,7 +53,7 @@ MAX_EVENTS = 200
 
 PROFILES, DELAY_MS = 24, 15
 
-#: What is emptied between two stages, those first that refer to others.
+#: The tables to empty between two stages; a table comes before the tables that it refers to.
 TABLES = (
     *(BatchLog, StoryResult, Attempt, EndedLease, Partition, Lease, BatchProfile),
     *(Batch, Profile, Queue, Worker),

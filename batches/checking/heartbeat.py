@@ -23,9 +23,9 @@ INTERVAL = 2.0
 
 
 class Heartbeat:
-    """While entered, it calls `beat` well within each `lease` (seconds), and `on_refused` in the loop after a refusal.
+    """A block that calls `beat` well within each `lease` (seconds), and `on_refused` in the loop after a refusal.
 
-    `renewed` is a time of `monotonic`, that of the claim. `is_valid` says whether the last beat is less than `lease`
+    `renewed` is the time of the claim, by `monotonic`. `is_valid` says whether the last beat is less than `lease`
     seconds ago, so that nobody has taken over. `on_lapsed` is called when the lease has expired, and `on_renewed` when
     it is valid again.
 

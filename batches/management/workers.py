@@ -63,7 +63,7 @@ def celery_children(processes: int, environ: Mapping[str, str] | None = None) ->
 
 
 class Helpers:
-    """While entered, workers help the one in this process with a batch, until `is_stopped` returns a true value."""
+    """A block during which workers help the one in this process with a batch, until `is_stopped` returns true."""
 
     def __init__(self, batch: Batch, processes: int, is_stopped: Callable[[], object]) -> None:
         children = worker_children(processes, {"LOG_LEVEL": "WARNING"}, f"--batch={batch.pk}")[1:]

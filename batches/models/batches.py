@@ -398,7 +398,7 @@ COUNTER_OF: Mapping[str, str] = {
 
 
 def aggregate_counters(path: str = "") -> dict[str, Count]:
-    """The correct values of a batch's counters, as aggregates over its rows at this path."""
+    """The correct counters of a batch, as aggregates over its rows, which are at this path."""
     by_status = {counter: Q(**{f"{path}status": status}) for status, counter in COUNTER_OF.items()}
     checked = {"completed_profiles": ~Q(**{f"{path}status": BatchProfile.Status.PENDING})} | by_status
     return {"total_profiles": Count(f"{path}pk")} | {

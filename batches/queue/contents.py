@@ -50,7 +50,7 @@ from .sql import (
 )
 from .values import find_list
 
-#: What a caller passes as the profiles of a batch or a list: addresses, perhaps with names, or known profiles.
+#: The profiles of a batch or a list, from a caller: addresses, perhaps with names, or known profiles.
 Profiles = Iterable[ProfileAddress | Profile | str]
 #: Begins each of many transactions. Raises Refused if the caller was interrupted for too long to continue.
 Fence = Callable[[], None]

@@ -85,7 +85,7 @@ def test_a_batch_has_the_buttons_of_its_status_if_the_user_may_operate(client_of
         ("done", {"failed": 2, "pending": 0}, ["Recheck 2 failed", "New run", "Recheck all"]),
     ],
 )
-def test_buttons_are_named_for_what_they_do_with_the_batch(client_of, status, counts, labels):
+def test_the_names_of_buttons_say_what_they_do_with_the_batch(client_of, status, counts, labels):
     batch = batch_with(status, **counts)
     shown = document(client_of("operator").get(page_of(batch)))
     assert [words(button) for button in shown.xpath("//*[@id='batch-operations']/button")] == labels

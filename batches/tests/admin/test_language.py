@@ -99,7 +99,7 @@ def test_each_text_of_a_page_changes_with_the_language(marked):
     assert display.movement(moved) == "⟦queued⟧ 3 → ⟦running⟧"
 
 
-def test_what_programs_compare_does_not_change_with_the_language(marked):
+def test_values_that_programs_compare_do_not_change_with_the_language(marked):
     assert [period.value for period in Period] == ["today", "yesterday", "week", "all"]
     assert 'class="batch-status done"' in display.status_label(Batch(status="done"))
     assert display.column("created_at", "⟦created⟧", display.moment).__name__ == "created_at"

@@ -27,7 +27,7 @@ def test_a_list_has_the_name_of_its_rows_as_title(client, model):
 
 
 @pytest.mark.parametrize("model", [model for model in MODELS if model is not Host], ids=lambda model: model.__name__)
-def test_an_empty_list_says_what_would_be_there(client, model):
+def test_an_empty_list_says_which_rows_will_appear(client, model):
     [empty] = document(client.get(address_of(model))).find_class("batch-empty")
     about = admin.site.get_model_admin(model).about
     assert about
@@ -44,7 +44,7 @@ def test_a_search_without_a_match_can_be_removed(client):
     assert empty.xpath(".//a/@href") == ["?"]
 
 
-def test_a_form_is_titled_by_what_it_is_of(client):
+def test_the_title_of_a_form_names_its_row_or_its_model(client):
     profile = Profile.objects.create(url="https://example.org/")
     assert titles(document(client.get(page_of(profile)))) == ["https://example.org/ | Batches", "https://example.org/"]
     line = BatchLog.objects.get(batch=batch_with())

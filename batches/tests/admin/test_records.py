@@ -137,7 +137,7 @@ def test_the_list_of_stories_shows_the_baseline_on_request(client, query, kind, 
     assert [text.strip() for text in chosen] == [kind]
 
 
-def test_neither_the_queue_nor_the_rows_of_batches_are_in_the_overview(client):
+def test_the_overview_excludes_the_queue_and_the_rows_of_batches(client):
     html = text_of(client.get(reverse("admin:index")))
     assert address(Profile, "changelist") in html
     assert address(BatchProfile, "changelist") not in html

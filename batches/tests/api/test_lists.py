@@ -168,7 +168,7 @@ def read_pages(client, address):
     return results
 
 
-def test_a_batch_that_is_added_or_deleted_neither_repeats_nor_hides_another(client, make_batch):
+def test_a_new_or_deleted_batch_does_not_repeat_or_hide_another(client, make_batch):
     for number in range(4):
         make_batch("paused", name=str(number), profiles=0)
     first = client.get("/api/batches/?page_size=2").json()

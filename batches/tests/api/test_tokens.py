@@ -66,7 +66,7 @@ def test_a_scope_gives_no_permission_that_the_user_lacks():
     assert [adding, *others] == [403] * 7
 
 
-def test_an_expired_token_and_that_of_an_inactive_user_are_refused():
+def test_expired_tokens_and_tokens_of_inactive_users_are_refused():
     user = make_root()
     assert client_with(user, expires_at=timezone.now() + timedelta(hours=1)).get("/api/v1/queue/").status_code == 200
     AccessToken.objects.all().delete()

@@ -68,7 +68,7 @@ def test_the_fifth_to_the_top_takes_two_and_its_undo_one(console):
     assert_clicks(console, 3)
 
 
-def test_to_stop_everything_for_maintenance_takes_two_and_to_go_on_as_before_one(console):
+def test_to_stop_everything_for_maintenance_takes_two_and_to_continue_one(console):
     running, _ = batch_with("running", name="News"), batch_with(name="next")
     console.reload()
     console.locator("#dashboard-hold").click()

@@ -101,7 +101,7 @@ def test_a_refusal_is_shown_in_the_menu_of_its_button(open_page, waiting, proble
     expect_refusal(button(page, "start_batch", waiting[1]), "(500). The action may or may not have been carried out.")
 
 
-def test_everything_is_stopped_for_maintenance_and_then_goes_on_as_before(open_page, waiting):
+def test_everything_is_stopped_for_maintenance_and_then_continues_as_before(open_page, waiting):
     assert BatchManager().start_batch(waiting[1].pk)
     page = open_page(f"{QUEUE}?hold")
     page.locator("#queue-reason").fill("New disk.")

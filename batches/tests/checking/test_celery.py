@@ -210,7 +210,7 @@ def test_every_order_delivered_twice_checks_nothing_twice(start_team):
 
 
 @at_length
-def test_a_pause_ends_the_tasks_and_drops_the_orders_and_the_work_goes_on_afterwards(start_team):
+def test_a_pause_ends_the_tasks_and_the_work_continues_afterwards(start_team):
     team = start_team(processes=12)  # twice as many as there are: orders wait
     batch = team.begin("it", recorded=0)
     team.wait_for(team.broker.count_checks)

@@ -150,7 +150,7 @@ def test_a_check_that_waits_with_an_open_connection_keeps_its_place():
     in_world(wait, work, concurrency=2, check_timeout=5.0)
 
 
-def test_checks_that_go_on_after_a_wait_have_their_places_before_new_ones():
+def test_checks_that_continue_after_a_wait_get_places_before_new_ones():
     ours, running = asyncio.Event(), []
     theirs = {host: asyncio.Event() for host in "abcd"}
 
@@ -191,7 +191,7 @@ def test_no_more_checks_wait_than_memory_allows(monkeypatch):
     in_world(wait, work, concurrency=1)
 
 
-def test_the_time_of_a_check_is_what_its_site_takes():
+def test_the_time_of_a_check_is_the_time_that_its_site_takes():
     async def wait(host: str) -> None:
         with not_charged():
             await asyncio.sleep(100.0)
@@ -332,7 +332,7 @@ def test_where_all_checks_take_long_none_of_them_is_slow():
     in_world(wait, work, concurrency=4)
 
 
-def test_a_few_checks_without_an_end_do_not_move_what_is_usual():
+def test_a_few_endless_checks_do_not_change_the_usual_duration():
     pace = Pace()
     for number in range(1000):
         assert pace.note(20.0 if number % 20 == 0 else 0.1) == (number % 20 == 0)
@@ -340,7 +340,7 @@ def test_a_few_checks_without_an_end_do_not_move_what_is_usual():
 
 
 @pytest.mark.parametrize(("usual", "slow"), [(0.001, 0.25), (0.02, 0.25), (0.2, 0.8), (5.0, 20.0)])
-def test_what_is_slow_depends_on_what_is_usual(usual: float, slow: float) -> None:
+def test_the_limit_of_slow_checks_depends_on_the_usual_duration(usual: float, slow: float) -> None:
     pace = Pace()
     for _ in range(1000):
         pace.note(usual)

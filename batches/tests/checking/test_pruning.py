@@ -113,7 +113,7 @@ def test_nothing_valuable_is_removed_by_default(settings):
     assert BatchLog.objects.filter(batch__isnull=False).exists()
 
 
-def test_a_pruned_story_is_neither_shown_nor_new_again(settings):
+def test_a_pruned_story_is_not_shown_and_never_new_again(settings):
     settings.BATCHES = {"PRUNE_STORIES_DAYS": 10}
     batch = make_rows(11)
     Pruner().prune(BatchManager(), lambda: False)

@@ -409,9 +409,7 @@ def test_a_run_that_may_have_lost_its_lease_ends_its_checks_and_starts_none_unti
     assert row_statuses(batch) == ["ok", "ok"]
 
 
-def test_a_worker_that_is_frozen_right_after_its_claim_checks_nothing_for_which_others_have_the_lease(
-    configure, script, monkeypatch
-):
+def test_a_worker_that_is_frozen_right_after_its_claim_checks_nothing_that_others_lease(configure, script, monkeypatch):
     configure(lease_seconds=0.3)
     batch, claims, claim = scripted(3), [], BatchManager.claim_run
 
@@ -430,7 +428,7 @@ def test_a_worker_that_is_frozen_right_after_its_claim_checks_nothing_for_which_
     assert (len(claims), checked) == (1, [])
 
 
-def test_a_run_that_ends_by_itself_is_not_interrupted_as_by_a_signal(script):
+def test_a_run_that_ends_normally_is_not_interrupted(script):
     """Interrupted, it would no longer ask whether this machine is online."""
     scripted(1)
     worker, seen = Worker(finished=nothing_left), []
@@ -899,7 +897,7 @@ def test_a_worker_waits_for_a_database_that_does_not_answer(owner, call, fault, 
     assert waits == [f"Database error, next attempt in {wait} s: {fault}" for wait in ("0.001", "0.002", "0.004")]
 
 
-def test_a_connection_on_which_a_call_failed_is_not_used_again(script, before, monkeypatch):
+def test_a_connection_is_not_reused_after_a_failed_call(script, before, monkeypatch):
     """SQLite keeps refusing every write if the file could not be written when it was opened."""
     monkeypatch.setattr(worker, "FIRST_WAIT", 0.001)
     used = []

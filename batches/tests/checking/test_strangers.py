@@ -70,7 +70,7 @@ def test_sigterm_ends_a_worker_within_its_grace_period_whatever_it_looks_up(name
 @pytest.mark.slow
 @pytest.mark.databases("sqlite")
 @pytest.mark.django_db(transaction=True)
-def test_hosts_that_finish_large_bodies_at_the_same_moment_cost_a_worker_neither_its_lease_nor_much_memory(commands):
+def test_large_bodies_that_end_at_the_same_moment_cost_a_worker_little_memory_and_no_lease(commands):
     """They all send 4.9 MB at one pace, so that all their last bytes come together."""
     if not Path("/proc/self/status").exists():
         skip_or_fail("The peak of a process's memory is measured on Linux only.")

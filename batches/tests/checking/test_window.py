@@ -162,7 +162,7 @@ def test_a_host_that_answers_quickly_again_is_no_longer_slow():
     assert len(take_all(window)) == 2
 
 
-def test_what_is_not_known_of_a_check_does_not_change_its_hosts_speed():
+def test_a_check_of_unknown_duration_does_not_change_the_speed_of_its_host():
     window = Window(per_host=1, slow_share=1, capacity=CAPACITY)
     make_slow(window, "s1", "s2")
     window.add(profile(1, "s1"))

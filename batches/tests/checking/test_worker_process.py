@@ -182,7 +182,7 @@ def test_the_results_of_a_frozen_worker_are_refused_when_it_continues(server, co
     assert actions(half.batch)[-2:] == ["take_over", "finish_run"]
 
 
-def test_a_batch_that_runs_now_passes_another_which_loses_and_repeats_no_result(server, commands):
+def test_a_batch_that_is_started_now_interrupts_another_without_losing_or_repeating_results(server, commands):
     half = HalfWay(server, commands, lease_seconds=1)
     other = commands.start_worker(lease_seconds=1)
     urgent = batch_of(server, "/urgent", name="urgent")

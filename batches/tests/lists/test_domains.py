@@ -26,5 +26,5 @@ from batches.lists.domains import domain_of
         ("http://[2001:db8::1]:8000/", "2001:db8::1"),
     ],
 )
-def test_the_domain_of_an_address_is_what_one_owner_registered(url, domain):
+def test_the_domain_of_an_address_is_the_registered_one(url, domain):
     assert domain_of(url) == domain

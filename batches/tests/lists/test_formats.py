@@ -363,7 +363,7 @@ GROWING = {
 
 
 @pytest.mark.parametrize("kind", GROWING)
-def test_what_has_no_end_is_rejected_without_keeping_it(kind):
+def test_endless_input_is_rejected_without_keeping_it(kind):
     format, head, pattern, reason, megabytes = GROWING[kind]
     tracemalloc.start()
     try:

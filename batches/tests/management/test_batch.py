@@ -379,7 +379,7 @@ def test_an_ambiguous_id_is_refused(manage):
 
 
 @pytest.mark.parametrize("batch_id", [UNKNOWN, UNKNOWN[:6], "abc", "", "%", "____", "123", "x" * 10_000, "\udcff" * 8])
-def test_an_unknown_id_or_that_of_a_deleted_batch_is_refused(batch_id, manage):
+def test_the_id_of_an_unknown_or_deleted_batch_is_refused(batch_id, manage):
     deleted = make_batch("it").pk
     assert BatchManager().delete_batch(deleted)
     for unknown in (batch_id, str(deleted)):

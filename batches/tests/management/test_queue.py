@@ -84,7 +84,7 @@ def test_a_hold_for_an_outage_says_how_it_ends(manage):
     assert json.loads(manage("queue", "show", "--json").out)["outage_since"]
 
 
-def test_a_time_has_its_zone_which_differs_in_summer():
+def test_a_time_has_its_zone_even_in_summer():
     with timezone.override("Europe/Berlin"):
         assert when(datetime(2026, 7, 1, 12, tzinfo=UTC)) == "2026-07-01 14:00:00 CEST"
         assert when(datetime(2026, 12, 1, 12, tzinfo=UTC)) == "2026-12-01 13:00:00 CET"

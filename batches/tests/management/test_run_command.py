@@ -323,7 +323,7 @@ WITHOUT_A_LIST = "Use --resume without a list, --dry-run and --keep: the batch h
         (Status.PAUSED, ["--dry-run"], WITHOUT_A_LIST),
     ],
 )
-def test_a_resume_that_makes_no_sense_is_refused(status, options, sentence, manage):
+def test_an_impossible_resume_is_refused(status, options, sentence, manage):
     batch = half_checked(status)
     assert manage("batch", "run", "--resume", batch.pk, *options) == (1, "", sentence.format(pk=batch.pk))
     assert values_of(batch.pk)["status"] == status
@@ -526,7 +526,7 @@ def test_it_runs_from_cron_without_a_user_a_terminal_or_letters_beyond_ascii(ser
 
 @pytest.mark.slow
 @pytest.mark.databases("sqlite")
-def test_a_reader_that_leaves_early_causes_no_traceback_and_the_work_is_done(server, list_file, commands):
+def test_a_reader_that_leaves_early_causes_no_traceback_and_does_not_stop_the_work(server, list_file, commands):
     path, gates = held_list(server, list_file)
     reading, writing = os.pipe()
     run = commands.start("batch", "run", "--checker", "http", str(path), stdout=writing)

@@ -89,7 +89,7 @@ def test_without_any_worker_so_far_the_time_begins_with_the_subscription():
     assert alert.facts["since"] == made.created_at.isoformat().replace("+00:00", "Z")
 
 
-def test_topics_and_switches_are_heeded_and_the_content_is_that_of_its_time():
+def test_messages_follow_topics_and_switches_and_keep_the_content_of_their_time():
     subscribe(None, topics=["no_worker"], minutes=1)
     off = subscribe(None, "off@example.org", topics=["held"], minutes=1, is_active=False)
     assert BatchManager().hold_queue("First")

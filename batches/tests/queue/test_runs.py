@@ -402,7 +402,7 @@ BAD_PROGRESS = [
 ]
 
 
-def test_invalid_progress_and_that_of_a_batch_with_rows_are_refused(hollow, manager):
+def test_progress_is_refused_if_it_is_invalid_or_the_batch_has_rows(hollow, manager):
     assert manager.pause_batch(hollow.pk)
     it = half_checked("running")
     with unchanged():

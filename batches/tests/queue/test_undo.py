@@ -110,7 +110,7 @@ def test_batches_that_workers_have_started_since_and_those_behind_do_not_matter(
     assert_consistent()
 
 
-def test_a_change_just_ahead_of_its_place_matters_also_after_workers_have_started_batches(manager):
+def test_an_undo_is_refused_after_a_change_just_ahead_of_its_place_even_if_workers_have_started_batches(manager):
     for name in "abcd":
         make_batch(name)
     assert manager.pause_batch(batch("d").pk)

@@ -214,7 +214,7 @@ def test_headers_are_found_in_any_case_and_none_that_is_not_there():
         ("SSL: no alternative certificate subject name matches target host name 'b'", "hostname mismatch"),
     ],
 )
-def test_what_is_wrong_with_a_certificate_is_said_in_few_words(message, problem):
+def test_a_fault_of_a_certificate_is_described_in_few_words(message, problem):
     assert describe_certificate(message) == problem
 
 

@@ -64,7 +64,7 @@ def test_another_document_or_the_same_in_another_charset_is_read(body, content_t
     assert "tag:1" in story_ids(again)
 
 
-def test_the_fingerprint_of_a_declared_feed_is_that_of_the_feed(server):
+def test_the_fingerprint_of_a_page_is_the_fingerprint_of_its_declared_feed(server):
     server.answer("/page", page(link("/feed")), headers=HTML)
     server.answer("/feed", rss(item(1)), headers=XML)
     assert check(server.url("/page")).fingerprint == check(server.url("/feed")).fingerprint
@@ -105,7 +105,7 @@ def test_a_version_that_cannot_be_sent_back_is_forgotten(value, server):
 # From the page to the feed
 
 
-def test_a_page_leads_to_the_feed_it_declares_also_after_a_redirect(server):
+def test_a_page_leads_to_its_declared_feed_even_after_a_redirect(server):
     server.redirect("/", "/blog/")
     server.answer("/blog/", page(link("feed")), headers=HTML | {"ETag": '"page"'})
     server.answer("/blog/feed", rss(item(1)), headers=XML | {"ETag": '"feed"'})

@@ -318,7 +318,7 @@ INVALID = {
 
 
 @pytest.mark.parametrize(("why", "raw"), INVALID.items(), ids=INVALID)
-def test_the_reason_says_what_is_wrong_with_a_response(why, raw, server):
+def test_the_reason_names_the_fault_of_a_response(why, raw, server):
     server.answer("/", raw=raw)
     assert failure_of(server.url("/")) == f"sent an invalid response: {why}"
 

@@ -27,7 +27,7 @@ def test_memory_is_limited_but_small_bodies_always_get_some():
     assert shares[2].grow(LARGE - 2 * SMALL_BYTES)
 
 
-def test_one_body_at_a_time_uses_the_reserve_so_that_all_are_finally_received():
+def test_one_body_at_a_time_uses_the_reserve_until_all_are_received():
     async def run() -> None:
         memory = Memory(4 * LARGE, LARGE)
         received = []

@@ -350,7 +350,7 @@ RELATIVE = {
 
 
 @pytest.mark.parametrize(("document", "address"), RELATIVE.items(), ids=short)
-def test_a_relative_link_is_joined_to_what_it_is_relative_to(document, address):
+def test_a_relative_link_is_joined_to_its_base(document, address):
     assert [story.url for story in stories(document.encode())] == [address]
 
 

@@ -76,7 +76,7 @@ def test_a_loopback_name_is_never_queried(name, names):
     [("NXDOMAIN", NO_SUCH_HOST), ([], NO_SUCH_HOST), ("SERVFAIL", NO_ANSWER), ("REFUSED", NO_ANSWER)],
     ids=str,
 )
-def test_a_name_without_addresses_has_a_reason_which_is_remembered(answer, reason, names):
+def test_the_reason_for_a_name_without_addresses_is_remembered(answer, reason, names):
     names.answer("dead.example", answer)
     assert resolve("dead.example") == [reason]
     asked = len(names.asked)
