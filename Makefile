@@ -55,7 +55,7 @@ schema: .venv/installed-dev ## update docs/reference/openapi.yaml after a change
 
 messages: .venv/installed-dev ## update the catalogue of translations after a change of texts; needs GNU gettext
 	@$(VENV) -m batches.tests.support.messages
-	@echo "Translate what is empty or fuzzy in $(TRANSLATIONS).po"
+	@echo "Translate the empty and fuzzy texts in $(TRANSLATIONS).po"
 
 lock: .venv/installed ## update requirements.lock, the versions and hashes of the deployed packages
 	@$(PIP) install "uv>=0.9"

@@ -216,7 +216,7 @@ class ListAdmin(PlaceAdmin):
         return confirmed == digest
 
     def show_results(self, request: HttpRequest, done: str, results: Iterable[object]) -> None:
-        """What was done, and why some calls were refused."""
+        """Show the summary, and the reasons of the first refusals."""
         self.message_user(request, done, messages.SUCCESS)
         refusals = [result for result in results if isinstance(result, Refusal)]
         for refusal in refusals[:SHOWN]:

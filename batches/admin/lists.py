@@ -46,7 +46,7 @@ class ProfileListAdmin(RefusableAdmin, LoggedAdmin):
         (None, {"fields": ("name", "priority", "checker", "count_first")}),
         (gettext_lazy("Schedule"), {"fields": ("schedule", "time_zone", "delay_minutes", "schedule_active")}),
     )
-    actions = None  # a list is deleted on its page, which says what is kept
+    actions = None  # a list is deleted on its page, which names the rows that stay
     log_filter = "list"
     list_display = (
         "name",

@@ -75,7 +75,7 @@ class ProfileAdmin(CheckProfilesAdmin, ForgetProfilesAdmin, ProfilePage):
             raise PermissionDenied
         try:
             profiles = self.get_changelist_instance(request).get_queryset(request)
-        except IncorrectLookupParameters:  # the list says what is wrong
+        except IncorrectLookupParameters:  # the list shows the problem
             return redirect(f"{self.address_of('profile_changelist')}?{request.GET.urlencode()}")
         return stream_download(PROFILE_EXPORTERS[form](streams.stream_profiles(profiles)), "profiles", form)
 

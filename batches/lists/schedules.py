@@ -69,7 +69,7 @@ def iterate_times(expression: str, zone: str, after: datetime) -> Iterator[datet
 
 
 def next_times(expression: str, zone: str, after: datetime, count: int = 3) -> list[datetime]:
-    """At most `count` times after that moment, in UTC. Raises InvalidSchedule if there are none."""
+    """At most `count` times after that moment, in UTC. Raises InvalidSchedule if it never comes."""
     times = list(islice(iterate_times(expression, zone, after), count))
     if not times:
         raise InvalidSchedule(

@@ -1,7 +1,7 @@
 """The outbox: messages to webhooks and subscriptions are stored as deliveries until they are delivered or have failed.
 
 An event is stored in the transaction of the change that it reports, so every committed change has its event, and a
-change that is rolled back has none. The messages of subscriptions are prepared afterwards, see `messages`. A worker
+change that is rolled back has no event. The messages of subscriptions are prepared afterwards, see `messages`. A worker
 claims due deliveries until a visibility timeout, sends them and settles them. The deliveries of a killed worker are due
 again after the timeout. So each event arrives at least once, and its ID lets receivers detect repeats. Lock order:
 subscription → webhook → deliveries.
@@ -207,7 +207,7 @@ def signing_secrets(webhook: Webhook) -> tuple[str, ...]:
 
 
 def normalise_webhook_url(text: str) -> str:
-    """Normalise the address. Raises InvalidAddress, which says what is wrong and what to do.
+    """Normalise the address. Raises InvalidAddress, with the problem and the remedy.
 
     A host name is resolved and checked with each connection; an IP address can be checked here.
     """

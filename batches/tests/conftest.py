@@ -262,7 +262,7 @@ def vendor(django_db_setup: None) -> str:
 
 @pytest.fixture
 def statistics():
-    """A function that collects the planner's statistics. Before the call and after the test, the database has none."""
+    """A function that collects the planner's statistics. They are missing before the call and after the test."""
     forget_statistics()
     yield lambda: run_sql("ANALYZE")
     forget_statistics()

@@ -61,7 +61,7 @@ class Command(DatabaseCommand):
             self.require_delivered()
 
     def create_queue(self, feed_port: int) -> None:
-        """Create three batches if the database has none. Each feed is read only once, so its stories count as new."""
+        """Create three batches in an empty database. Each feed is read only once, so its stories count as new."""
         with transaction.atomic():
             if Batch.everything.exists():
                 return

@@ -47,7 +47,7 @@ def find_faults(page):
             yield "scrolls sideways", f"{width} pixels wide"
         if size == DESKTOP and page.evaluate(CUT):
             yield "cuts a list", f"{width} pixels wide"
-        yield from (("touches what is below", note) for note in page.evaluate(TOUCHING))
+        yield from (("touches the element below", note) for note in page.evaluate(TOUCHING))
         if page.evaluate(IS_DARK) != (scheme == "dark"):
             yield "ignores the colour scheme", scheme
 

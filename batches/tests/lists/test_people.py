@@ -291,7 +291,7 @@ DOCUMENTS = {
     "strings behind an object with a fault": (f'[\n{{"url": "{B}",,\n"{A}",\n"{C}"]', [A, C], [(2, NOT_JSON)]),
     "no bracket before the next object": (f'[\n{{"url": "{B}", \n {{"url": "{C}"}}]', [C], [(2, NOT_JSON)]),
     "a line with a fault": (f'[\n"{A}",\nb.example,\n"{C}"\n]', [A, C], [(3, NOT_JSON)]),
-    "what is not an address": (
+    "values that are not addresses": (
         pretty({"url": A}, {"url": "b.example"}, {"name": "three"}, 5, None, {"url": C}),
         [A, C],
         [(6, NO_SCHEME), (8, NOT_AN_ENTRY), (11, NOT_AN_ENTRY), (12, NOT_AN_ENTRY)],
