@@ -215,6 +215,9 @@ def test_a_pause_ends_the_tasks_and_the_work_continues_afterwards(start_team):
     batch = team.begin("it", recorded=0)
     team.wait_for(team.broker.count_checks)
     assert "batches.check" in team.active_tasks()
+    # Orders wait in the broker for the next free process, not in a worker for its own.
+    team.wait_for(lambda: not any(team.inspect("reserved").values()))
+    assert team.broker.count_checks()
     assert BatchManager().pause_batch(batch.pk)
     team.wait_for(lambda: sum(worker.err.count("This run is over") for worker in team.workers) >= 1)
     team.wait_for(lambda: not team.broker.count_checks() and "batches.check" not in team.active_tasks())
