@@ -237,12 +237,31 @@ def test_a_batch_that_is_being_stored_is_waited_for(manager):
     assert_sound()
 
 
-def test_rows_of_deleted_batches_go_too(manager):
+@pytest.mark.parametrize("is_purged", [False, True])
+def test_rows_and_stories_of_deleted_batches_go_too(is_purged, manager):
     it = half_checked("paused")
     Batch.objects.filter(pk=it.pk).update(deleted_at=Now())
+    if is_purged:
+        manager.purge_deleted()
     forget()
     manager.purge_deleted()
     assert naming(OURS) == set()
+    assert not StoryResult.objects.exists()
+    assert_sound()
+
+
+def test_a_batch_that_is_stored_at_the_same_time_loses_it_too(monkeypatch):
+    make_batch("it", 2)
+    settle_all, stored = forgetting.settle_all, []
+
+    def store_first():
+        if not stored:
+            stored.append(make_batch("another", 2))
+        settle_all()
+
+    monkeypatch.setattr(forgetting, "settle_all", store_first)
+    forget()
+    assert counters(stored[0]) == (1, 0, 0, 0)
     assert_sound()
 
 

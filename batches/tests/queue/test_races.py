@@ -4,10 +4,12 @@ import random
 from functools import partial
 
 import pytest
+from django.db import transaction
+from django.utils import timezone
 
 from batches import batch_manager
 from batches.batch_manager import BatchManager
-from batches.models import Batch, BatchLog, BatchProfile, Profile, Queue, Subscription
+from batches.models import Batch, BatchLog, BatchProfile, Host, Profile, Queue, Subscription
 from batches.queue import contents, results
 from batches.queue.lists import ListCalls
 from batches.queue.refusals import Code
@@ -375,3 +377,12 @@ def test_random_parallel_calls_keep_everything_consistent_and_raise_nothing():
         assert from_status == last.get(batch_id, ""), "A line does not continue where the last one of its batch ended."
         last[batch_id] = to_status
     assert last == dict(Batch.objects.values_list("pk", "status"))
+
+
+@pytest.mark.databases("postgresql")  # on SQLite one writes at a time
+def test_pruning_does_not_wait_for_rows_that_others_have_locked():
+    hosts = [Host.objects.create(name=f"{number}.example", not_before=timezone.now()).pk for number in range(2)]
+    with transaction.atomic():
+        Host.objects.select_for_update().get(pk=hosts[0])
+        in_thread(lambda: BatchManager().remove_old(Host.objects.all(), hosts)).result(TIMEOUT)
+    assert Host.objects.get().pk == hosts[0]
