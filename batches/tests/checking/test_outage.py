@@ -299,10 +299,10 @@ def test_in_a_first_run_failures_are_recorded_as_such(site, reachable):
 @in_database
 def test_hosts_are_asked_again_before_the_queue_is_held_while_no_check_runs(site, reachable, configure, monkeypatch):
     """Many checks at once may be too much for our own network: then the hosts answer one at a time."""
-    configure(concurrency=2, record_size=4)  # so that not all have begun by then
+    configure(concurrency=2, record_size=20)  # at most 80 wait to be recorded, so not all have begun by then
     batch_at(site, HOSTS, name="before")
     work()
-    batch, answers = batch_at(site, DEAD, 2), iter([False, True, False, True])
+    batch, answers = batch_at(site, DEAD, 5), iter([False, True, False, True])
     check, begun, numbers = Checks._check, [], []
 
     def note(checks, turn):
@@ -317,7 +317,7 @@ def test_hosts_are_asked_again_before_the_queue_is_held_while_no_check_runs(site
     monkeypatch.setattr(outage.Prober, "is_online", ask_and_say)
     work()
     assert numbers[0] == numbers[1] < len(begun)
-    assert row_statuses(batch) == ["failed"] * 48
+    assert row_statuses(batch) == ["failed"] * 120
     assert holds() == 0
 
 
