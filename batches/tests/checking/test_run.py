@@ -129,12 +129,15 @@ def around(monkeypatch):
 # -- From the first profile to the last --------------------------------------------------------------------------------
 
 
-def test_each_profile_is_checked_once_and_its_result_recorded(configure, script, caplog):
+def test_each_profile_is_checked_once_and_its_result_recorded(configure, script, caplog, monkeypatch):
     caplog.set_level(logging.INFO, "batches")
+    shared = []
+    monkeypatch.setattr(Checker, "share_domains", lambda *call: shared.append(call))
     configure(page_size=10, record_size=4, concurrency=5)
     batch = scripted(57)
     checked = script()
     work()
+    assert shared == []  # with nobody
     assert sorted(checked) == sorted(urls(57))
     assert row_statuses(batch) == ["ok"] * 57
     assert statuses() == {"it": Status.DONE}
