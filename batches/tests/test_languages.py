@@ -148,7 +148,7 @@ def test_the_output_and_help_of_a_command_are_not_translated(german):
     with override("de"):
         assert str(COUNT_FIRST).startswith("Auch Beiträge")
         call_command(Probe(), stdout=out)
-        assert "Stories that are there" in Probe().create_parser("manage.py", "probe").format_help()
+        assert "Stories found when" in Probe().create_parser("manage.py", "probe").format_help()
     assert out.getvalue() == "Overview\n"
 
 
