@@ -656,7 +656,7 @@ def recalled_seconds(batch):
 
 def test_a_worker_learns_of_a_pause_that_a_host_asked_of_another(configure, server, monkeypatch):
     """It would request its second profile from the host, and learns in time that it must not."""
-    configure(allowed_networks=("127.0.0.0/8",), max_retry_after=0, per_host=1, lease_seconds=0.3)
+    configure(allowed_networks=("127.0.0.0/8",), max_retry_after=0, per_host=1, lease_seconds=3)
     batch = BatchManager().create_batch("it", [server.url("/1"), server.url("/2")], checker="http")
     server.otherwise = Reply(body=b"a")
     gate, recall = server.hold("/1"), HostSlots.recall
