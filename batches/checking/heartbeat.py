@@ -26,8 +26,8 @@ class Heartbeat:
     """A block that calls `beat` well within each `lease` (seconds), and `on_refused` in the loop after a refusal.
 
     `renewed` is the time of the claim, by `monotonic`. `is_valid` says whether the last beat is less than `lease`
-    seconds ago, so that nobody has taken over. `on_lapsed` is called when the lease has expired, and `on_renewed` when
-    it is valid again.
+    seconds ago, so that nobody has taken over. `on_lapsed` is called when the lease has expired, and `on_renewed` after
+    each beat that has renewed it.
 
     A loop that is blocked for more than `patience` seconds will not recover. Then the beats stop, so that another
     worker takes over.
@@ -100,7 +100,7 @@ class Heartbeat:
             connections.close_all()
 
     def _call(self) -> None:
-        began, was_valid = time.monotonic(), self.is_valid
+        began = time.monotonic()
         try:
             answer = self._beat()
         except Error as error:  # also while a migration runs
@@ -114,5 +114,5 @@ class Heartbeat:
             self._loop.call_soon_threadsafe(self._on_refused, answer)
             return
         self._renewed = began
-        if not was_valid:
-            self._loop.call_soon_threadsafe(self._on_renewed)
+        # Each time, not only if the lease had expired: it may also expire during the beat.
+        self._loop.call_soon_threadsafe(self._on_renewed)

@@ -1,4 +1,4 @@
-"""The heartbeat after the end of its event loop."""
+"""The heartbeat: a beat that takes long, and one after the end of its event loop."""
 
 import asyncio
 import threading
@@ -30,3 +30,26 @@ def test_a_beat_that_returns_from_the_database_after_the_end_of_the_worker_does_
     ended.set()
     heartbeat._thread.join(WAIT_SECONDS)
     assert raised == []
+
+
+def test_checks_start_again_after_a_beat_during_which_the_lease_has_expired(monkeypatch):
+    """Otherwise the worker would renew the lease for ever and check nothing."""
+    lease, until_lapse = 600.0, 1.0
+    monkeypatch.setattr(heartbeat_module, "INTERVAL", 0.001)
+    lapsed = threading.Event()
+
+    async def work():
+        renewed = asyncio.Event()
+        async with Heartbeat(
+            lambda: lapsed.wait(WAIT_SECONDS),
+            renewed=time.monotonic() - lease + until_lapse,
+            lease=lease,
+            patience=lease,
+            on_refused=lambda refusal: None,
+            on_lapsed=lapsed.set,
+            on_renewed=renewed.set,
+        ) as heartbeat:
+            await asyncio.wait_for(renewed.wait(), WAIT_SECONDS)
+            assert lapsed.is_set() and heartbeat.is_valid
+
+    asyncio.run(work())
