@@ -29,4 +29,4 @@ def test_a_command_starts_without_the_admin_and_the_api(arguments, commands):
 def test_a_command_still_says_what_is_wrong_with_the_settings(commands):
     command = commands.start("queue", "show", environ={"BATCHES_PER_HOST": "0"})
     assert command.wait() == 1
-    assert "BATCHES['PER_HOST'] is 0. Use a number > 0." in command.err
+    assert "BATCHES['PER_HOST'] is 0. Use a whole number > 0." in command.err
