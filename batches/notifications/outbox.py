@@ -191,11 +191,9 @@ def reschedule(delivery: WebhookDelivery) -> bool:
 
 def rotate_secret(webhook: Webhook) -> None:
     """Sign with a new secret. During `ROTATION`, the previous secret signs as well."""
-    with transaction.atomic():
-        locked = Webhook.objects.select_for_update(no_key=True).get(pk=webhook.pk)
-        locked.previous_secret, locked.secret = locked.secret, new_secret()
-        locked.previous_secret_until = timezone.now() + ROTATION
-        locked.save(update_fields=["secret", "previous_secret", "previous_secret_until"])
+    until = timezone.now() + ROTATION
+    webhooks = Webhook.objects.filter(pk=webhook.pk)
+    webhooks.update(previous_secret=F("secret"), secret=new_secret(), previous_secret_until=until)
 
 
 def signing_secrets(webhook: Webhook) -> tuple[str, ...]:

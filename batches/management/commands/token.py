@@ -4,7 +4,7 @@ from typing import Any
 
 from django.contrib.auth import get_user_model
 from django.core.management.base import CommandError, CommandParser
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.utils import timezone
 from rest_framework.authtoken.models import Token
 
@@ -50,11 +50,14 @@ class Command(ActionCommand):
             if replace:
                 AccessToken.objects.filter(user=user, name=token.name).delete()
                 Token.objects.filter(user=user).delete()
-            elif AccessToken.objects.filter(user=user, name=token.name).exists():
-                advice = "Choose another --name, or revoke it and create another: --replace"
-                raise CommandError(f"{printable(username)} already has a token “{printable(name)}”. {advice}")
             key = token.new_key()
-            token.save()
+            try:
+                with transaction.atomic():
+                    token.save()
+            except IntegrityError as error:
+                advice = "Choose another --name, or revoke it and create another: --replace"
+                message = f"{printable(username)} already has a token “{printable(name)}”. {advice}"
+                raise CommandError(message) from error
             self.print_result(as_json, token_as_dict(token) | {"token": key}, key)
             self.require_delivered()
 

@@ -402,3 +402,10 @@ def test_the_previous_secret_keeps_signing_for_a_day_after_a_rotation():
     assert timedelta(hours=23) < ends_in <= timedelta(days=1)
     webhook.previous_secret_until = timezone.now() - timedelta(seconds=1)
     assert outbox.signing_secrets(webhook) == (webhook.secret,)
+
+
+def test_a_secret_is_not_rotated_of_a_webhook_that_another_user_has_just_deleted():
+    deleted = make_webhook()
+    Webhook.objects.filter(pk=deleted.pk).delete()
+    outbox.rotate_secret(deleted)
+    assert not Webhook.objects.exists()
