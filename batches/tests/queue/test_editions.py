@@ -17,6 +17,8 @@ from batches.queue.refusals import Code, Refused
 from batches.reports.doctor import diagnose
 from batches.tests.support.chunks import Killed, killed_at
 from batches.tests.support.factories import assert_consistent, make_batch, make_list, propose_redirect, urls, urls_of
+from batches.tests.support.processes import wait_until
+from batches.tests.support.tables import run_sql
 from batches.tests.support.threads import TIMEOUT, Gate, in_thread, run_in_threads
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -246,6 +248,25 @@ def test_an_interrupted_edit_is_refused_and_does_not_mix_with_the_next(edit, fou
     )
     assert edited == [ListChange(1, 0, 12)]
     assert read(found) == urls(13)
+    assert_settled(found)
+
+
+@pytest.mark.databases("postgresql")
+def test_of_two_long_edits_that_begin_at_the_same_time_one_is_refused(found, at_each_chunk, monkeypatch):
+    """On SQLite this cannot happen: it has a single lock for all writers."""
+    at_each_chunk(lambda: None)
+    gate = Gate(monkeypatch, editions, "require_settled")
+
+    def add_until_the_second_is_over():
+        with BatchManager().preparing_addition(found.pk, urls(20)) as reveal:
+            return second.result(TIMEOUT), reveal(None)
+
+    first = gate.stop(add_until_the_second_is_over)
+    second = in_thread(lambda: BatchManager().add_profiles(found.pk, urls(30)))
+    wait_until(lambda: second.done() or run_sql("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"))
+    gate.open()
+    refusal, change = first.result(TIMEOUT)
+    assert (refusal.code, change) == (Code.BEING_EDITED, ListChange(8, 0, 12))
     assert_settled(found)
 
 
