@@ -43,7 +43,7 @@ T = TypeVar("T")
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 #: Backoff in seconds while the database does not answer: the first wait and the longest.
 FIRST_WAIT, LONGEST_WAIT = 0.5, 15.0
-#: Seconds between an idle worker's checks for changes of the queue, so that a started batch begins at once.
+#: How often an idle worker checks, in each poll, whether the queue has changed: a batch that is started begins at once.
 LOOKS_PER_POLL = 5
 #: Seconds within which a repeated signal does not count as a second one: systemd sends it to a supervisor and to its
 #: workers, and then the supervisor sends it, too.
