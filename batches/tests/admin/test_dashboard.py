@@ -43,7 +43,8 @@ def run_of(name, *, seconds=10, **outcomes):
 
 
 def test_it_says_what_runs_and_when_it_is_done(client, monkeypatch):
-    monkeypatch.setattr(timezone, "now", lambda now=timezone.now(): now)  # both requests come in the same minute
+    now = timezone.now()
+    monkeypatch.setattr(timezone, "now", lambda: now)  # both requests come in the same minute
     run_of("the press", ok=3, failed=2, pending=5, stories=[story()])
     make_batch("next", profiles=10)
     shown = tiles(client.get(INDEX))
