@@ -1,8 +1,11 @@
 """Deliveries to a real receiver: their content, and the effect of each kind of response."""
 
+import asyncio
 import json
 import time
+from collections import Counter
 from itertools import count
+from threading import Event
 from uuid import uuid4
 
 import pytest
@@ -14,7 +17,7 @@ from batches.notifications import courier, outbox
 from batches.tests.support.documents import find_blocks, read_page
 from batches.tests.support.factories import make_batch, make_list, run_list, story_of, subscribe, with_stories
 from batches.tests.support.feedserver import Reply
-from batches.tests.support.processes import wait_until
+from batches.tests.support.processes import WAIT_SECONDS, wait_until
 from batches.tests.support.threads import in_thread
 
 from .conftest import deliveries, make_webhook, only_delivery, pass_time, seconds_to_wait, verify
@@ -289,3 +292,42 @@ def test_the_how_to_verifies_a_real_message_and_documents_its_payload(receiver, 
 def documented_block(language):
     [block] = find_blocks(read_page("how-to/webhooks.md"), language)
     return block.text
+
+
+@one_database
+def test_a_delivery_that_ends_while_the_last_round_looks_for_more_makes_room(receiver, deliver, monkeypatch):
+    first, second = (make_webhook(receiver.url(path)) for path in ("/first", "/second"))
+    for webhook in (first, second, second):
+        outbox.write_test_event(webhook)
+    gate = receiver.hold("/second")
+    was_sent, has_counted, is_settled = Event(), Event(), Event()
+    send, settle = courier.Courier._send, outbox.settle
+
+    async def send_and_tell(self, claim):
+        result = await send(self, claim)
+        if claim.webhook == second:
+            asyncio.get_running_loop().call_soon(was_sent.set)  # when it waits for the thread of the database
+        return result
+
+    def settle_first(claim, result):
+        if claim.webhook == first:
+            gate.open()
+            assert was_sent.wait(WAIT_SECONDS)
+        else:
+            assert has_counted.wait(WAIT_SECONDS)
+        settle(claim, result)
+        if claim.webhook == second:
+            is_settled.set()
+
+    def count_late(receivers):
+        counted = Counter(receivers)
+        if counted:
+            has_counted.set()
+            assert is_settled.wait(WAIT_SECONDS)
+        return counted
+
+    monkeypatch.setattr(courier.Courier, "_send", send_and_tell)
+    monkeypatch.setattr(outbox, "settle", settle_first)
+    monkeypatch.setattr(courier, "Counter", count_late)
+    deliver(max_per_receiver=1)
+    assert {delivery.state for delivery in deliveries()} == {"delivered"}
