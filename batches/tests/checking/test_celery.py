@@ -31,6 +31,7 @@ CELERY = (sys.executable, "-m", "celery")
 QUIET = ("--without-gossip", "--without-mingle")
 THREE = ("--concurrency=3",)
 EVERY_TASK_TWICE = "batches.tests.support.celery_twice"
+TOO_LARGE_PROCESSES = "batches.tests.support.celery_small"
 
 
 @pytest.fixture(scope="module")
@@ -100,9 +101,12 @@ class Team:
     def active_tasks(self):
         return {task["name"] for tasks in self.inspect("active").values() for task in tasks}
 
+    def process_ids(self):
+        """Those of the first worker."""
+        return set(self.inspect("stats")[self.names[0]]["pool"]["processes"])
+
     def count_processes(self):
-        """The number of processes of the first worker."""
-        return len(self.inspect("stats")[self.names[0]]["pool"]["processes"])
+        return len(self.process_ids())
 
     def wait_for(self, condition):
         def holds():
@@ -207,6 +211,15 @@ def test_every_order_delivered_twice_checks_nothing_twice(start_team):
         team.finish(batch)
     assert len(team.farm.requests) == len(batches) * PROFILES
     assert max(team.farm.most_at_once(f"{host}:{team.farm.port}") for host in HOSTS) <= 2
+
+
+@at_length
+def test_processes_that_have_grown_too_large_are_replaced_between_tasks(start_team):
+    team = start_team(app=TOO_LARGE_PROCESSES, workers=1, lease_seconds=30)
+    before = team.process_ids()
+    team.finish(BatchManager().create_batch("it", team.addresses("it"), checker="http"))
+    team.wait_for(lambda: not before & team.process_ids())
+    assert len(team.farm.requests) == PROFILES
 
 
 @at_length
