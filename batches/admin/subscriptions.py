@@ -20,8 +20,8 @@ from batches.text import Sentence, StrOrPromise
 from . import display
 from .actions import get_manager
 from .base import RefusableAdmin
-from .buttons import PageWithButtons
 from .filters import ListFilter
+from .page_with_buttons import PageWithButtons
 from .webhooks import describe_sending
 
 Topic = Subscription.Topic

@@ -23,8 +23,8 @@ from batches.text import Sentence, choose_plural
 from . import display
 from .actions import get_manager
 from .base import ReadOnlyAdmin
-from .buttons import PageWithButtons
 from .filters import BatchFilter, ValueFilter
+from .page_with_buttons import PageWithButtons
 from .queue_content import describe_missing_worker
 from .stored import stored
 
