@@ -6,7 +6,6 @@ from .attempts import Attempt
 from .batches import (
     COUNTER_AGGREGATES,
     COUNTER_OF,
-    DETOUR,
     STATUS_WORDS,
     Batch,
     BatchProfile,
@@ -34,6 +33,7 @@ from .logs import Action, BatchLog, Channel
 from .marks import ReadMark, find_mark, mark_as_read
 from .profiles import Profile, StoryResult
 from .queue import Queue
+from .queue_order import DETOUR
 from .redirects import Redirect
 from .subscriptions import Subscription
 from .webhooks import SECRET_PREFIX, Event, Webhook, WebhookDelivery, new_secret

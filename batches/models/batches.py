@@ -1,4 +1,4 @@
-"""Batches and their rows, the constraints that make a wrong state impossible, and the order of the queue."""
+"""Batches and their rows, and the constraints that make a wrong state impossible."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from datetime import datetime
 from typing import Any, Self, cast
 
 from django.db import connections, models
-from django.db.models import Case, Count, F, Max, Q, Subquery, Value, When
-from django.db.models.expressions import Combinable
+from django.db.models import Count, F, Q, Subquery
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
@@ -18,11 +17,11 @@ from batches.limits import MAX_CHECKER, MAX_NAME, MAX_STATUS
 from batches.text import Sentence, translate
 
 from .counters import LiveCount, LiveSeconds
-from .hidden import HideableQuerySet
 from .lists import COUNT_FIRST, ProfileList
 from .logs import Action, BatchLog
 from .profiles import Profile, StoryResult, StoryResultQuerySet
 from .queue import Queue
+from .queue_order import QueueOrder
 
 #: The statuses of batches and of their rows, as sentences and columns show them.
 STATUS_WORDS: Mapping[str, Sentence] = {
@@ -37,12 +36,8 @@ STATUS_WORDS: Mapping[str, Sentence] = {
     "skipped": Sentence("skipped"),
 }
 
-#: An unused range of positions. `position - 1` in one step violates the unique constraint in 194 of 200 random row
-#: orders, on both databases; two steps through this range never violated it.
-DETOUR = 1_000_000_000
 
-
-class BatchQuerySet(HideableQuerySet["Batch"]):
+class BatchQuerySet(QueueOrder["Batch"]):
     # The position follows from the status. Naming it, too, lets the queries use its index, however many have finished.
 
     def running(self) -> Self:
@@ -50,10 +45,6 @@ class BatchQuerySet(HideableQuerySet["Batch"]):
 
     def queued(self) -> Self:
         return self.filter(status=Batch.Status.QUEUED, position__gte=1)
-
-    def in_queue_order(self) -> Self:
-        """The running batch, then the queued batches in order, then the others, newest first."""
-        return self.order_by(F("position").asc(nulls_last=True), "-created_at", "pk")
 
     def ended_before(self, moment: datetime, *, with_errors: bool = True) -> Self:
         """The batches that ended (done or error) before `moment`, oldest first.
@@ -73,60 +64,6 @@ class BatchQuerySet(HideableQuerySet["Batch"]):
     def with_exact_ledger(self) -> Self:
         """Visible batches with complete rows that agree with the counters."""
         return self.filter(deleted_at=None, reset_after=None)
-
-    # Positions. All of these methods need the queue's lock. They are set-based and take two steps: 10,000 queued
-    # batches took 25-40 ms on SQLite. Loading and saving the rows took more than a second.
-
-    def last_position(self) -> int:
-        """The position of the last queued batch, 0 if none is queued."""
-        return self.queued().aggregate(last=Max("position"))["last"] or 0
-
-    def end_of_band(self, priority: int, moving: Batch | None = None) -> int:
-        """The position after the last queued batch of at least this priority, not counting the batch `moving`."""
-        ahead = self.filter(priority__gte=priority)
-        if moving is not None:
-            ahead = ahead.exclude(pk=moving.pk)
-        last = ahead.last_position()
-        return last if moving is not None and last > (moving.position or 0) else last + 1
-
-    def make_room(self, priority: int) -> int:
-        """Free the position at the end of the priority's band, and return it."""
-        position = self.end_of_band(priority)
-        self.shift(position, by=1)
-        return position
-
-    def close_gap(self, position: int) -> None:
-        """Move all batches after a vacated position forward by one."""
-        self.shift(position + 1, by=-1)
-
-    def shift(self, first: int, *, by: int) -> None:
-        """Move the queued batches from position `first` to the end by this many places."""
-        self.queued().filter(position__gte=first)._renumber(F("position") + by)
-
-    def move(self, batch: Batch, target: int) -> None:
-        """Put a queued batch at `target`, and shift the batches in between by one."""
-        position = batch.position or 0
-        between = self.filter(position__range=sorted((position, target)))
-        by = 1 if target < position else -1
-        between._renumber(Case(When(pk=batch.pk, then=Value(target)), default=F("position") + by))
-
-    def passed_by(self, batch: Batch, distance: int) -> Self:
-        """The batches that a queued batch passes when it moves by `distance` places (negative: forward), in order.
-
-        The running batch counts as position 0, so that the same distance passes the same batches after the head has
-        started.
-        """
-        position = batch.position or 0
-        target = position + max(-DETOUR, min(distance, DETOUR))
-        return self.filter(position__range=sorted((position, target))).exclude(pk=batch.pk).order_by("position")
-
-    def _renumber(self, position: Combinable) -> None:
-        if self.update(position=position + DETOUR):
-            Batch.objects.end_detour()
-
-    def end_detour(self) -> None:
-        """The second step of every renumbering."""
-        self.filter(position__gt=DETOUR).update(position=F("position") - DETOUR)
 
 
 AllBatches = models.Manager.from_queryset(BatchQuerySet)
