@@ -19,10 +19,10 @@ from batches.web.downloads import name_download, stream_download
 
 from .access import is_in_scope
 from .base import BaseView
-from .bodies import Body
 from .conditional import make_etag, respond_conditionally
 from .idempotency import IdempotentPosts
 from .pagination import LargeKeysetPagination
+from .request_fields import Body
 from .serializers import BatchSerializer
 
 B = TypeVar("B", bound=Body)

@@ -21,7 +21,7 @@ from batches.queue.refusals import Code, Refusal, Refused
 from batches.text import clean_text
 from batches.web.outages import RETRY_AFTER, describe_outage
 
-from .bodies import EntriesRefused
+from .request_fields import EntriesRefused
 
 logger = logging.getLogger(__name__)
 

@@ -25,7 +25,7 @@ from .base import BaseView
 from .calls import ListViewSet, ManagerView, parse_body
 from .conditional import make_etag
 from .filters import FeedFilters
-from .list_bodies import FeedBody
+from .list_requests import FeedBody
 from .schema import NUMBER, conflict, describe, missing
 from .serializers import CreatedFeedSerializer, FeedSerializer
 

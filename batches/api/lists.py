@@ -21,12 +21,12 @@ from batches.reports import streams
 
 from .access import ADD_LIST, CHANGE_LIST, DELETE_LIST, OPERATE, VIEW_LISTS, VIEW_LOGS, VIEW_MEMBERS
 from .base import BaseView
-from .bodies import NothingBody
 from .calls import EXPORT, LIST, ListViewSet, OneThing, Row, parse_body, read_body
 from .conditional import matching
 from .filters import ListFilters, LogFilters, MemberFilters
-from .list_bodies import ChangeListBody, CorrectBody, EditJSON, ListJSON, ListUpload, SyncJSON, SyncUpload
+from .list_requests import ChangeListBody, CorrectBody, EditJSON, ListJSON, ListUpload, SyncJSON, SyncUpload
 from .pagination import KeysetPagination
+from .request_fields import NothingBody
 from .schema import FORM, JSON, conflict, describe, describes_etag, describes_export, describes_match
 from .serializers import (
     BatchSerializer,

@@ -14,7 +14,7 @@ from batches.queue.refusals import NO_REDIRECT, NotFound, Refusal
 from batches.reports.queries import match_host
 
 from .access import ACCEPT, VIEW_REDIRECTS
-from .batch_bodies import AcceptBody
+from .batch_requests import AcceptBody
 from .calls import LIST, ListViewSet, ManagerView, parse_body
 from .filters import RedirectFilters
 from .schema import describe

@@ -26,7 +26,7 @@ from batches.reports.queries import match_host
 
 from .access import ADD, FORGET, VIEW, VIEW_LOGS, VIEW_PROFILES, VIEW_ROWS, VIEW_STORIES
 from .base import BaseView
-from .batch_bodies import CheckBody
+from .batch_requests import CheckBody
 from .calls import EXPORT, LIST, ListViewSet, ManagerView, Row, parse_body
 from .filters import AttemptFilters, BatchStoryFilters, LogFilters, NoFilters, ProfileFilters, RowFilters, StoryFilters
 from .pagination import PlacePagination

@@ -21,8 +21,8 @@ from batches.models import Action, Batch
 from batches.queue.refusals import Code
 from batches.queue.transitions import CODE_BY_STATUS, RULES
 
-from .bodies import Body
 from .filters import BulkFilters, StrictFilterBackend
+from .request_fields import Body
 from .serializers import BATCH_EXAMPLE, ErrorSerializer
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -228,7 +228,7 @@ class FilterParameters(DjangoFilterExtension):  # type: ignore[no-untyped-call]
 class BulkFilter(OpenApiSerializerFieldExtension):  # type: ignore[no-untyped-call]
     """The filters of the list as the properties of an object."""
 
-    target_class = "batches.api.batch_bodies.BatchFilterField"
+    target_class = "batches.api.batch_requests.BatchFilterField"
 
     def map_serializer_field(self, auto_schema: AutoSchema, direction: Any) -> dict[str, Any]:
         filters: Any = FilterParameters(StrictFilterBackend())  # type: ignore[no-untyped-call]

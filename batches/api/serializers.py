@@ -1,4 +1,4 @@
-"""The responses of the API. `bodies` has the requests."""
+"""The responses of the API. The requests are in `batch_requests` and `list_requests`."""
 
 from typing import Any, TypeVar
 

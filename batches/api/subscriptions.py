@@ -13,12 +13,12 @@ from batches.queue.refusals import Code, require_granted
 from batches.queue.subscription_calls import find_subscription
 
 from .access import CHANGE_LIST
-from .bodies import NothingBody
 from .calls import LIST, ManagerView, OneThing, parse_body
 from .conditional import matching
 from .filters import SubscriptionFilters
-from .list_bodies import ChangeSubscriptionBody, SubscribeBody, SubscribeToQueueBody
+from .list_requests import ChangeSubscriptionBody, SubscribeBody, SubscribeToQueueBody
 from .lists import ListOfList
+from .request_fields import NothingBody
 from .schema import conflict, describe, describes_etag, describes_match
 from .serializers import SubscriptionSerializer
 

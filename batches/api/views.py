@@ -28,7 +28,7 @@ from batches.reports.outlook import forecast_queue, queue_as_dict
 
 from .access import ADD, ADD_LIST, CHANGE, DELETE, OPERATE, VIEW
 from .base import BaseView
-from .batch_bodies import (
+from .batch_requests import (
     BULK_ACTIONS,
     BatchJSON,
     BatchUpload,
@@ -41,11 +41,11 @@ from .batch_bodies import (
     StartBody,
     UndoBody,
 )
-from .bodies import Body, NothingBody
 from .calls import ManagerView, OneThing, parse_body
 from .conditional import make_queue_etag, matching, respond_conditionally
 from .filters import BatchFilters
 from .pagination import KeysetPagination
+from .request_fields import Body, NothingBody
 from .schema import FORM, JSON, describe, describes_etag, describes_match, refusals
 from .serializers import BatchSerializer, BulkSerializer, CreatedSerializer, OutcomeSerializer, QueueSerializer
 from .versioning import PathVersioning

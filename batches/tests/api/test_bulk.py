@@ -5,7 +5,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from batches.api import idempotency, views
-from batches.api.batch_bodies import BulkBody
+from batches.api.batch_requests import BulkBody
 from batches.batch_manager import BatchManager
 from batches.models import Batch
 from batches.tests.support.factories import assert_consistent, cap_bulk

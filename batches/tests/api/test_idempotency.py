@@ -11,7 +11,7 @@ from django.test.client import encode_multipart
 from django.utils import timezone
 from rest_framework.authtoken.models import Token
 
-from batches.api import bodies, idempotency, serializers
+from batches.api import idempotency, request_fields, serializers
 from batches.api.base import Renderer
 from batches.batch_manager import BatchManager
 from batches.models import Batch, BatchLog, BatchProfile, Profile
@@ -222,13 +222,13 @@ def test_after_a_fault_the_next_attempt_makes_the_change(client, monkeypatch, ow
 
 @pytest.mark.django_db(transaction=True)
 def test_a_list_is_read_before_anything_is_locked(client, monkeypatch):
-    read, locked = bodies.read_profiles, []
+    read, locked = request_fields.read_profiles, []
 
     def note(*args, **options):
         locked.append(connection.in_atomic_block)
         return read(*args, **options)
 
-    monkeypatch.setattr(bodies, "read_profiles", note)
+    monkeypatch.setattr(request_fields, "read_profiles", note)
     assert post(client, "/api/batches/", **form()).status_code == 201
     assert locked == [False]
 

@@ -134,7 +134,7 @@ def test_a_long_list_is_read_from_an_unnamed_file_that_no_kill_can_leave_behind(
         seen.append((len(open_in(tmp_path)), os.listdir(tmp_path)))
         return read_profiles(source, **options)
 
-    monkeypatch.setattr(f"batches.{'api.bodies' if path == API else 'admin.forms'}.read_profiles", read)
+    monkeypatch.setattr(f"batches.{'api.request_fields' if path == API else 'admin.forms'}.read_profiles", read)
     settings.FILE_UPLOAD_TEMP_DIR = str(tmp_path)
     settings.FILE_UPLOAD_MAX_MEMORY_SIZE = 1_000
     answer = client_by(means).post(path, {**FIELDS[path], "file": SimpleUploadedFile("list.txt", LIST)})

@@ -1,4 +1,4 @@
-"""The requests about lists, their subscriptions and their feeds."""
+"""The bodies of requests about lists, their subscriptions and their feeds."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -17,8 +17,8 @@ from batches.limits import (
 from batches.lists.imports import ImportResult
 from batches.models import Subscription
 
-from .batch_bodies import ChangeBody
-from .bodies import (
+from .batch_requests import ChangeBody
+from .request_fields import (
     COUNT_FIRST,
     Body,
     CheckerField,

@@ -1,6 +1,6 @@
 """Building blocks of the bodies of requests: fields, examples, lists of profiles. The manager decides what is allowed.
 
-The bodies themselves are in `batch_bodies` and `list_bodies`.
+The bodies themselves are in `batch_requests` and `list_requests`.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -21,7 +21,8 @@ from batches.limits import (
 from batches.models import Action, Batch
 from batches.queue.values import as_uuid
 
-from .bodies import (
+from .filters import BulkFilters, refuse_unusable, validate_host
+from .request_fields import (
     FEED_UNLESS_GIVEN,
     Body,
     CheckerField,
@@ -34,7 +35,6 @@ from .bodies import (
     require_texts,
     with_examples,
 )
-from .filters import BulkFilters, refuse_unusable, validate_host
 
 BULK_ACTIONS = {
     "queue": Action.QUEUE_BATCH,
