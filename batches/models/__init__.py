@@ -2,6 +2,7 @@
 
 from django.apps import apps
 
+from .actions import Action
 from .attempts import Attempt
 from .batches import (
     COUNTER_AGGREGATES,
@@ -29,7 +30,7 @@ from .hidden import HideableQuerySet
 from .hosts import Host
 from .leases import EndedLease, Lease, Partition
 from .lists import NO_EDITION, ListProfile, ProfileList
-from .logs import Action, BatchLog, Channel
+from .logs import BatchLog, Channel
 from .marks import ReadMark, find_mark, mark_as_read
 from .profiles import Profile, StoryResult
 from .queue import Queue

@@ -16,9 +16,10 @@ from django.utils.translation import gettext_lazy as _
 from batches.limits import MAX_CHECKER, MAX_NAME, MAX_STATUS
 from batches.text import Sentence, translate
 
+from .actions import Action
 from .counters import LiveCount, LiveSeconds
 from .lists import COUNT_FIRST, ProfileList
-from .logs import Action, BatchLog
+from .logs import BatchLog
 from .profiles import Profile, StoryResult, StoryResultQuerySet
 from .queue import Queue
 from .queue_order import QueueOrder
