@@ -13,8 +13,8 @@ from rest_framework.utils import html
 
 from batches.conf import get_config
 from batches.limits import MAX_ID, MAX_NAME, MAX_PRIORITY, MAX_URL, MIN_PRIORITY
+from batches.lists.formats import FORMATS, read_profiles
 from batches.lists.imports import Collector, ImportResult, InvalidList, Reject
-from batches.lists.reading import FORMATS, read_profiles
 
 from .filters import MAX_UNKNOWN
 

@@ -12,8 +12,8 @@ from django.core.management.base import CommandError
 
 from batches.checking.worker import Worker
 from batches.conf import command_line
+from batches.lists.formats import FORMATS, read_profiles
 from batches.lists.imports import ImportResult, InvalidList
-from batches.lists.reading import FORMATS, read_profiles
 from batches.management.base import JSON, ActionCommand, add_now, add_values
 from batches.management.batch.showing import details_as_dict, details_context
 from batches.management.progress import ProgressDisplay

@@ -9,8 +9,8 @@ from django.core.management.base import CommandError, CommandParser
 
 from batches.conf import command_line, get_config
 from batches.lists.exports import MEMBER_EXPORTERS
+from batches.lists.formats import FORMATS
 from batches.lists.imports import ImportResult
-from batches.lists.reading import FORMATS
 from batches.management.base import JSON, add_export_options, add_now, add_values
 from batches.management.batch.changing import require_confirmed
 from batches.management.batch.running import read_list

@@ -10,7 +10,7 @@ from django.db import connection
 from django.urls import reverse
 
 from batches.batch_manager import BatchManager
-from batches.lists.reading import read_profiles
+from batches.lists.formats import read_profiles
 from batches.models import Batch, BatchLog, Channel, Profile
 
 from ..support.factories import make_list

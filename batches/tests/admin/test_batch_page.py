@@ -11,7 +11,7 @@ from django.urls import reverse
 from batches.admin import batch_page, recheck
 from batches.batch_manager import BatchManager
 from batches.lists import exports
-from batches.lists.reading import read_profiles
+from batches.lists.formats import read_profiles
 from batches.models import Attempt, Batch, BatchLog, BatchProfile
 from batches.reports import queries, streams
 from batches.tests.support.factories import empty_leases, failed, ok, profile_ids, record, start_run

@@ -15,7 +15,7 @@ from batches.admin.base import identify_rows
 from batches.admin.queue_content import move_query
 from batches.admin.redirects import QUESTION
 from batches.batch_manager import BatchManager
-from batches.lists.reading import read_profiles
+from batches.lists.formats import read_profiles
 from batches.models import (
     Attempt,
     Batch,

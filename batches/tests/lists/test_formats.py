@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 
 from batches.lists import imports, source
 from batches.lists.addresses import normalise_address
+from batches.lists.formats import FORMATS, read_profiles
 from batches.lists.imports import InvalidList
-from batches.lists.reading import FORMATS, read_profiles
 
 from .corpus import EMPTY, WRITTEN, A, B, C, laughs, list_files
 

@@ -10,8 +10,8 @@ from lxml import etree
 from batches.limits import MAX_NAME
 from batches.lists import source
 from batches.lists.addresses import normalise_address
+from batches.lists.formats import read_profiles
 from batches.lists.imports import clean_line
-from batches.lists.reading import read_profiles
 
 from .corpus import A, B, C, as_bytes, lines, opml, outlines
 

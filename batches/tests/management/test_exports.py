@@ -10,8 +10,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from batches.lists.exports import COLUMNS, EXPORTERS
+from batches.lists.formats import read_profiles
 from batches.lists.imports import ProfileAddress
-from batches.lists.reading import read_profiles
 from batches.models import Batch
 from batches.reports import streams
 from batches.tests.support.factories import half_checked, profile_ids, urls

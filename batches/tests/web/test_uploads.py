@@ -18,7 +18,7 @@ from django.urls import reverse
 from rest_framework.authtoken.models import Token
 from waitress.server import create_server
 
-from batches.lists.reading import read_profiles
+from batches.lists.formats import read_profiles
 from batches.models import Batch, BatchLog, BatchProfile, Profile
 from batches.models.api import StoredResponse
 from batches.tests.support.processes import wait_until
