@@ -34,8 +34,8 @@ from .filters import (
     StoryAgeFilter,
 )
 from .forget_profiles import ForgetProfilesAdmin
+from .new_stories import NewStoriesPage
 from .profile_page import ProfilePage
-from .reading import ReadingPage
 from .recheck import RecheckAdmin
 from .reports import FailuresPage, HostsPage
 
@@ -136,7 +136,7 @@ class StoryResultAdmin(ReadOnlyAdmin):
     change_list_template = "admin/batches/storyresult/change_list.html"
 
     def get_urls(self) -> list[Any]:
-        return [*ReadingPage(self).urls, *super().get_urls()]
+        return [*NewStoriesPage(self).urls, *super().get_urls()]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[StoryResult]:
         return super().get_queryset(request).filter(found_at__isnull=False)

@@ -17,7 +17,7 @@ from batches.models.keys import digest_of
 from batches.queue.feeds import NewFeed
 from batches.queue.refusals import Code, Refusal, require_granted
 from batches.queue.values import as_uuid
-from batches.reports.reading import fetch_new_stories
+from batches.reports.new_stories import fetch_new_stories
 from batches.web.feeds import addresses_of
 
 from .access import ADD_FEED, REVOKE_FEED, VIEW_FEEDS

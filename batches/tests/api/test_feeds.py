@@ -19,7 +19,7 @@ from batches.checking.checkers.parse import read_quickly
 from batches.checking.checkers.stories import make_stories
 from batches.models import BatchLog, ListFeed, Profile, StoryResult
 from batches.models.api import StoredResponse
-from batches.reports import reading
+from batches.reports import new_stories
 from batches.tests.support.factories import make_list, unchanged
 from batches.tests.support.tables import every_table, explain
 
@@ -147,8 +147,8 @@ def test_a_link_is_one_of_the_web_or_the_profile(feed, profiles):
 def test_it_has_the_latest_hundred_new_stories_of_the_profiles_that_are_in_the_list_now(
     feed, people, profiles, monkeypatch, few
 ):
-    monkeypatch.setattr(reading, "FEW_PROFILES", few)
-    monkeypatch.setattr(reading, "FEED_STORIES", 4)
+    monkeypatch.setattr(new_stories, "FEW_PROFILES", few)
+    monkeypatch.setattr(new_stories, "FEED_STORIES", 4)
     stranger = Profile.objects.create(url="https://stranger.example/")
     find(profiles[2], "too old")
     for number in range(4):
@@ -159,13 +159,13 @@ def test_it_has_the_latest_hundred_new_stories_of_the_profiles_that_are_in_the_l
     manager = BatchManager()
     assert manager.remove_profiles(people.pk, [profiles[1].url])
     assert manager.add_profiles(people.pk, [stranger.url])
-    monkeypatch.setattr(reading, "FEED_STORIES", 2)
+    monkeypatch.setattr(new_stories, "FEED_STORIES", 2)
     assert titles_in(feed) == ["of another list", "of another list"]
 
 
 def test_the_feed_of_a_long_list_searches_the_latest_stories_of_all_lists(feed, profiles, monkeypatch):
-    monkeypatch.setattr(reading, "FEW_PROFILES", 2)
-    monkeypatch.setattr(reading, "LATEST_STORIES", 2)
+    monkeypatch.setattr(new_stories, "FEW_PROFILES", 2)
+    monkeypatch.setattr(new_stories, "LATEST_STORIES", 2)
     for number in range(3):
         find(profiles[0], str(number))
     assert titles_in(feed) == ["2", "1"]
@@ -173,7 +173,7 @@ def test_the_feed_of_a_long_list_searches_the_latest_stories_of_all_lists(feed, 
 
 @pytest.mark.parametrize("few", [5_000, 2], ids=["by profile", "by story"])
 def test_it_costs_as_many_queries_for_many_stories_and_uses_their_indexes(feed, profiles, monkeypatch, few):
-    monkeypatch.setattr(reading, "FEW_PROFILES", few)
+    monkeypatch.setattr(new_stories, "FEW_PROFILES", few)
     get(feed["atom_url"])
     costs = []
     for _ in range(2):

@@ -9,9 +9,9 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from batches.models import Batch, Profile, StoryResult, find_mark, mark_as_read
-from batches.reports import reading
+from batches.reports import new_stories
 from batches.reports.failures import start_of
-from batches.reports.reading import ListWithStories, Selection, find_lists_with_stories, find_new_stories, read_page
+from batches.reports.new_stories import ListWithStories, Selection, find_lists_with_stories, find_new_stories, read_page
 from batches.tests.support.factories import half_known, make_list, ok, run_list
 from batches.tests.support.tables import explain
 
@@ -45,7 +45,7 @@ def test_the_newest_come_first_without_the_baseline_and_those_of_which_only_the_
 
 
 def test_a_page_ends_where_the_next_one_begins(find, monkeypatch):
-    monkeypatch.setattr(reading, "PAGE", 2)
+    monkeypatch.setattr(new_stories, "PAGE", 2)
     for number in (1, 2, 3, 4):
         find("https://a.example/", number)
     page = read_page(Selection())
@@ -96,7 +96,7 @@ def test_the_stories_of_a_batch_are_its_counted_ones():
 
 
 def test_a_search_looks_through_a_limited_number_and_goes_on_from_there(find, monkeypatch):
-    monkeypatch.setattr(reading, "LOOKED_THROUGH", 2)
+    monkeypatch.setattr(new_stories, "LOOKED_THROUGH", 2)
     moment = timezone.now() - timedelta(hours=1)
     find("https://a.example/", 1)
     for number in (2, 3, 4, 5):

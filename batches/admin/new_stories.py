@@ -22,7 +22,7 @@ from batches.models import ListFeed, Profile, ReadMark, StoryResult, find_mark, 
 from batches.queue.refusals import Code, Refused
 from batches.queue.values import find_batch, find_list
 from batches.reports import queries, streams
-from batches.reports.reading import Page, Selection, find_lists_with_stories, find_new_stories, read_page
+from batches.reports.new_stories import Page, Selection, find_lists_with_stories, find_new_stories, read_page
 from batches.text import clean_text
 from batches.web.downloads import stream_download
 
@@ -41,7 +41,7 @@ FILTERS = ("day", "list", "batch", "host", "unread")
 Groups = Sequence[tuple[Any, Sequence[StoryResult]]]
 
 
-class ReadingPage(ReportPage):
+class NewStoriesPage(ReportPage):
     name, title = "reading", gettext_lazy("New stories")
 
     @property

@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from batches.batch_manager import BatchManager
 from batches.models import Profile, ReadMark, StoryResult
-from batches.reports import reading
+from batches.reports import new_stories
 from batches.tests.support.factories import make_list, ok, run_list, story_of, with_stories
 
 from .conftest import document, hidden_fields, text_of, words
@@ -127,7 +127,7 @@ def test_a_forged_mark_is_harmless(client, news):
 
 
 def test_older_stories_follow(client, news, monkeypatch):
-    monkeypatch.setattr(reading, "PAGE", 3)
+    monkeypatch.setattr(new_stories, "PAGE", 3)
     page = client.get(READING, {"by": "profile"})
     older = client.get(READING + document(page).get_element_by_id("older").get("href"))
     assert titles(older) == ["Unread Story 1"]
