@@ -29,9 +29,9 @@ from batches.limits import (
     MIN_PRIORITY,
 )
 from batches.lists.addresses import InvalidAddress, normalise_address
+from batches.lists.cron import InvalidSchedule, require_schedule
 from batches.lists.formats import detect_format, read_profiles
 from batches.lists.imports import ImportResult, InvalidList, Reject
-from batches.lists.schedules import InvalidSchedule, require_schedule
 from batches.lists.source import HEAD
 from batches.models import Batch, ListProfile, ProfileList
 from batches.models.lists import COUNT_FIRST

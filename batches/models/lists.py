@@ -11,7 +11,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from batches.limits import MAX_CHECKER, MAX_NAME, MAX_SCHEDULE, MAX_TIME_ZONE
-from batches.lists.schedules import InvalidSchedule, describe_schedule, next_times
+from batches.lists.cron import InvalidSchedule, describe_schedule, next_times
 from batches.text import Sentence, choose_plural, join
 
 from .hidden import HideableQuerySet

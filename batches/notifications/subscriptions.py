@@ -12,7 +12,7 @@ from django.db import transaction
 from django.db.models import Max
 from django.utils import timezone
 
-from batches.lists.schedules import InvalidSchedule, iterate_times
+from batches.lists.cron import InvalidSchedule, iterate_times
 from batches.models import Batch, Event, ProfileList, StoryResult, Subscription, WebhookDelivery
 from batches.models.vocabulary import as_plain, batch_as_dict
 

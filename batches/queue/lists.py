@@ -17,7 +17,7 @@ from django.db.models import F
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from batches.lists.schedules import InvalidSchedule, require_schedule
+from batches.lists.cron import InvalidSchedule, require_schedule
 from batches.models import Action, Batch, ListProfile, Profile, ProfileList, Queue, Redirect
 from batches.text import Sentence, pluralise
 

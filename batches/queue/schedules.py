@@ -21,7 +21,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from batches.limits import MAX_ERROR
-from batches.lists.schedules import InvalidSchedule, next_times
+from batches.lists.cron import InvalidSchedule, next_times
 from batches.models import DETOUR, Action, Batch, BatchLog, BatchProfile, BatchQuerySet, ProfileList, Queue
 from batches.text import clean_text, pluralise
 

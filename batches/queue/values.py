@@ -14,7 +14,7 @@ from django.utils.translation import gettext_noop as _
 
 from batches.conf import get_config
 from batches.limits import MAX_DELAY, MAX_NAME, MAX_PRIORITY, MAX_SCHEDULE, MAX_STATUS, MIN_PRIORITY
-from batches.lists.schedules import InvalidSchedule, find_zone
+from batches.lists.cron import InvalidSchedule, find_zone
 from batches.models import STATUS_WORDS, Batch, ProfileList, Queue
 from batches.text import Sentence, clean_text, is_visible, stored_line
 

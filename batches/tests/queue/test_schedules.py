@@ -263,7 +263,7 @@ def test_the_delay_is_random_and_within_its_bounds(manager, clock):
         pytest.param(
             "2026-10-22T00:00",
             ["22 00:30", "23 00:30", "24 00:30", "25 00:30", "26 01:30", "27 01:30", "28 01:30"],
-            marks=pytest.mark.exhaustive,  # `checking/test_week.py` and `lists/test_schedules.py` have such a day
+            marks=pytest.mark.exhaustive,  # `checking/test_week.py` and `lists/test_cron.py` have such a day
         ),
     ],
 )

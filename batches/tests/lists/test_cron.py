@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batches.lists.schedules import InvalidSchedule, describe_schedule, iterate_times, next_times, require_schedule
+from batches.lists.cron import InvalidSchedule, describe_schedule, iterate_times, next_times, require_schedule
 
 BERLIN = "Europe/Berlin"
 NO_DELAY = timedelta(0)
