@@ -6,7 +6,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 VENV := .venv/bin/python
 IN_PARALLEL := -n 2 --dist loadgroup --no-loadscope-reorder
-ROOM := queue
+PACKAGE := queue
 FUZZ_EXAMPLES := 200
 DEPLOYED := requirements.txt $(patsubst %,requirements-%.txt,celery apprise allauth)
 FULL_LENGTH = FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) STATE_MACHINE_EXAMPLES=500
@@ -17,10 +17,10 @@ COUNT_MUTANTS := import sqlite3; print(*sqlite3.connect('$(SESSION)').execute( \
 TRANSLATIONS := batches/locale/de/LC_MESSAGES/django
 PIP := $(VENV) -m pip --disable-pip-version-check --quiet
 
-.PHONY: help run setup test test-room test-all lint docs reference schema messages lock matrix fuzz stress bench mutants screenshots clean
+.PHONY: help run setup test test-package test-all lint docs reference schema messages lock matrix fuzz stress bench mutants screenshots clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 
 run: setup $(TRANSLATIONS).mo ## set up and run the web application and a worker with the demo queue, until Ctrl-C
 	@$(VENV) manage.py migrate --verbosity 0
@@ -31,8 +31,8 @@ setup: .venv/installed ## install requirements.txt into .venv
 test: lint $(TRANSLATIONS).mo ## set up and run the checks and the tests on SQLite and PostgreSQL (7 minutes on two cores)
 	@$(VENV) -m pytest $(IN_PARALLEL)
 
-test-room: .venv/installed-dev $(TRANSLATIONS).mo ## run the fast tests of one folder on SQLite while you edit (ROOM=queue)
-	@$(VENV) -m pytest $(IN_PARALLEL) --database sqlite -m "not (slow or exhaustive)" batches/tests/$(ROOM)
+test-package: .venv/installed-dev $(TRANSLATIONS).mo ## run the fast tests of one package on SQLite while you edit (PACKAGE=queue)
+	@$(VENV) -m pytest $(IN_PARALLEL) --database sqlite -m "not (slow or exhaustive)" batches/tests/$(PACKAGE)
 
 test-all: lint $(TRANSLATIONS).mo ## run everything: also full fuzzing, hostile corpora and stress
 	@$(FULL_LENGTH) $(VENV) -m pytest $(IN_PARALLEL) -m ""

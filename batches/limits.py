@@ -1,4 +1,4 @@
-"""Sizes that several rooms share, each defined once. Lengths of texts are in characters."""
+"""Sizes that several packages share, each defined once. Lengths of texts are in characters."""
 
 #: An address in its normal form.
 MAX_URL = 2000

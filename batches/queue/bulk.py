@@ -32,7 +32,7 @@ Reveal = Callable[[], Batch | Refusal]
 
 
 class Manager(Protocol):
-    """The interface of BatchManager, which this room must not import.
+    """The interface of BatchManager, which this package must not import.
 
     Its other methods have the names of the actions.
     """

@@ -11,8 +11,8 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent
 
-# From the bottom up. A part imports from lower layers only, never from its own layer or a higher one. A part is a room
-# ("checking"), or a package or module of a room that has its own layer ("checking.checkers").
+# From the bottom up. A part imports from lower layers only, never from its own layer or a higher one. A part is a
+# package ("checking"), or a package or module within one that has its own layer ("checking.checkers").
 LAYERS = (
     {"__init__", "__version__"},
     {"text", "limits", "encodings", "metrics", "log_context"},
@@ -53,7 +53,7 @@ def sources() -> Iterator[tuple[Path, str]]:
 
 
 def part_of(names: Sequence[str]) -> str:
-    """The part that a module belongs to: the longest prefix of its name that has a layer, or else its room."""
+    """The part that a module belongs to: the longest prefix of its name that has a layer, or else its package."""
     prefixes = (".".join(names[:length]) for length in range(len(names), 0, -1))
     return next((prefix for prefix in prefixes if prefix in RANKS), names[0])
 
@@ -76,9 +76,9 @@ def test_imports_point_down_only():
     )
 
 
-@pytest.mark.parametrize("room", sorted({path.parent for path, _ in sources()}), ids=lambda room: room.name)
-def test_the_modules_of_a_room_do_not_import_each_other_in_a_circle(room):
-    modules = {path.stem: path for path in room.glob("*.py") if path.stem != "__init__"}
+@pytest.mark.parametrize("package", sorted({path.parent for path, _ in sources()}), ids=lambda package: package.name)
+def test_the_modules_of_a_package_do_not_import_each_other_in_a_circle(package):
+    modules = {path.stem: path for path in package.glob("*.py") if path.stem != "__init__"}
     imports = {name: modules_imported(path) & modules.keys() for name, path in modules.items()}
     TopologicalSorter(imports).prepare()  # raises CycleError, which names the circle
 
@@ -109,11 +109,11 @@ def test_only_the_manager_writes_a_batchs_state():
 
 
 def modules_imported(path: Path) -> set[str]:
-    """The modules that this one imports from its own room, for type checking too."""
-    room = f"{package_of(path)}."
+    """The modules that this one imports from its own package, for type checking too."""
+    package = f"{package_of(path)}."
     nodes = ast.walk(ast.parse(path.read_text()))
-    names = [name for node in nodes for name in imported_names(node, package_of(path)) if name.startswith(room)]
-    return {name.removeprefix(room).partition(".")[0] for name in names}
+    names = [name for node in nodes for name in imported_names(node, package_of(path)) if name.startswith(package)]
+    return {name.removeprefix(package).partition(".")[0] for name in names}
 
 
 def assert_none(breaches: Iterator[str]) -> None:

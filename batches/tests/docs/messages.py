@@ -29,15 +29,15 @@ ADVICE = re.compile(rf"\b({VERBS})\b|\. …$")
 
 @cache
 def parse_all() -> dict[str, ast.Module]:
-    paths = [path for room in ("batches", "batchproject") for path in (ROOT / room).rglob("*.py")]
+    paths = [path for folder in ("batches", "batchproject") for path in (ROOT / folder).rglob("*.py")]
     names = {str(path.relative_to(ROOT)): path for path in paths}
     return {name: ast.parse(path.read_text()) for name, path in names.items() if "/tests/" not in name}
 
 
-def find_calls(room: str, names: set[str], receiver: str = "") -> Iterator[str]:
-    """The texts among the arguments of calls of functions with these names (of `receiver`) in modules of the room."""
+def find_calls(folder: str, names: set[str], receiver: str = "") -> Iterator[str]:
+    """The texts among the arguments of calls of functions with these names (of `receiver`) in modules of the folder."""
     for path, tree in parse_all().items():
-        for node in ast.walk(tree) if path.startswith(room) else ():
+        for node in ast.walk(tree) if path.startswith(folder) else ():
             if isinstance(node, ast.Call) and is_call_of(node.func, names, receiver):
                 values = [*node.args, *(keyword.value for keyword in node.keywords)]
                 yield next((text for value in values if (text := text_of(value))), "")
