@@ -15,6 +15,8 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
 from . import __version__
+from .limits import MAX_DAYS
+from .text import pluralise
 
 BUILT_IN_CHECKERS = {
     "feed": "batches.checking.checkers.feed.FeedChecker",
@@ -26,9 +28,6 @@ EXECUTORS = ("processes", "celery")
 ZERO_ALLOWED = frozenset(
     ("retries", "max_retry_after", "max_redirects", "grace_seconds", "rest_after", "outage_share", "api_proxies")
 )
-
-#: A century. More days than that mean "never".
-MAX_DAYS = 36_500
 
 #: The cores that this process can use: in a container, fewer than the machine has.
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -162,8 +161,9 @@ class Config:
             if not _succeeds(import_string, path)
         ]
         if 0 < len(self.metrics_token) < MIN_TOKEN:
+            length = pluralise(len(self.metrics_token), "character")
             problems.append(
-                f"BATCHES['METRICS_TOKEN'] has {len(self.metrics_token)} characters, so it could be guessed. "
+                f"BATCHES['METRICS_TOKEN'] has {length}, so it could be guessed. "
                 f"Use at least {MIN_TOKEN}: python3 -c 'import secrets; print(secrets.token_urlsafe())'"
             )
         return problems

@@ -31,6 +31,8 @@ MAX_SCHEDULE = 100
 MAX_TIME_ZONE = 50
 #: Minutes (a week).
 MAX_DELAY = 10_080
+#: A century. More days than that mean "never".
+MAX_DAYS = 36_500
 #: Failed checks in a row, after which a subscription reports a profile.
 MAX_FAILURES = 1000
 #: Subscriptions to a list, or to the queue: their messages are written under the lock of the queue.

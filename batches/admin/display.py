@@ -17,6 +17,7 @@ from django.utils.timezone import localdate, localtime
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from batches import limits
 from batches.conf import command_line
 from batches.models import STATUS_WORDS, Action, Batch, BatchLog, Channel, StoryResult, Subscription
 from batches.text import StrOrPromise, describe_zone, format_duration, is_web_address, translate
@@ -280,6 +281,12 @@ def movement(log: BatchLog) -> str:
 
 def _status_and_position(status: str, position: int | None) -> str:
     return f"{status_word(status)} {number(position)}" if position else status_word(status)
+
+
+@register.simple_tag
+def limit(name: str) -> int:
+    """The size `MAX_<name>` in `limits`, for an attribute: `maxlength="{% limit "NAME" %}"`."""
+    return int(getattr(limits, f"MAX_{name}"))
 
 
 @register.filter

@@ -8,7 +8,8 @@ from django.shortcuts import redirect
 from django.urls import URLPattern
 from django.utils import timezone
 
-from batches.conf import MAX_DAYS, get_config
+from batches.conf import get_config
+from batches.limits import MAX_DAYS
 from batches.models import Action, Batch
 
 from .actions import BatchView

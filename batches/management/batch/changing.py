@@ -9,7 +9,8 @@ from django.core.management.base import CommandError
 from django.utils import timezone
 
 from batches.checking.pruning import list_rules
-from batches.conf import MAX_DAYS, get_config
+from batches.conf import get_config
+from batches.limits import MAX_DAYS
 from batches.management.base import ID, JSON, SHORT_ID, ActionCommand, add_now, number_to
 from batches.management.tables import BATCHES, tabulate
 from batches.models import Action, Batch
@@ -20,13 +21,13 @@ from batches.text import pluralise, printable
 
 #: Actions on any number of batches.
 ACTIONS = {
-    "queue": (Action.QUEUE_BATCH, "Queue batches; a paused one continues, all of a done one is rechecked."),
+    "queue": (Action.QUEUE_BATCH, "Queue batches; a paused one continues, a done one is rechecked completely."),
     "start": (Action.START_BATCH, "Start a batch before all others."),
     "pause": (Action.PAUSE_BATCH, "Set batches aside; their results are kept."),
     "retry": (Action.RETRY_FAILED, "Recheck the failed profiles of batches."),
-    "repeat": (Action.REPEAT_BATCH, "Start a new run of the same profiles, in a new batch each."),
-    "undo": (Action.UNDO_CHANGE, "Undo the latest change of batches (queued, started, paused, moved), last one first."),
-    "delete": (Action.DELETE_BATCH, "Delete batches with their results; their stories stay known."),
+    "repeat": (Action.REPEAT_BATCH, "Queue a new run of each batch: a new batch with the same profiles."),
+    "undo": (Action.UNDO_CHANGE, "Undo the latest change of batches (queued, started, paused, moved), newest first."),
+    "delete": (Action.DELETE_BATCH, "Delete batches with their results; their stories are kept."),
 }
 
 number_of_days = number_to(MAX_DAYS, f"a whole number from 1 to {MAX_DAYS:,}")
@@ -44,9 +45,9 @@ class ChangeActions(ActionCommand):
                 parser.add_argument("--reason", help="Shown with the batch, and in its log.")
             if action == Action.RETRY_FAILED:
                 chosen = parser.add_mutually_exclusive_group()
-                text = "Only those that failed for this reason, as `batch show` has it; several are possible."
+                text = "Only those that failed for this reason, as `batch show` prints it; can be given several times."
                 chosen.add_argument("--reason", dest="reasons", action="append", help=text)
-                text = "Only this profile, by its address or ID; several are possible."
+                text = "Only this profile, by its address or ID; can be given several times."
                 chosen.add_argument("--profile", dest="profiles", action="append", help=text)
             if action == Action.DELETE_BATCH:
                 parser.add_argument("--yes", action="store_true", help="Do not ask for confirmation.")

@@ -1,13 +1,17 @@
 """How the admin shows times, numbers and names."""
 
+import re
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from django.contrib.auth.models import User
 from django.template import Context, Template
-from django.utils import timezone
+from django.utils import timezone, translation
 
+import batches
 from batches.admin import display
+from batches.limits import MAX_DAYS, MAX_ERROR
 
 from .conftest import LIST, SCRIPT
 
@@ -95,6 +99,17 @@ def test_djangos_own_pages_show_times_in_the_same_way(client):
 )
 def test_an_estimate_is_rounded(seconds, text):
     assert display.roughly(seconds) == text
+
+
+def test_templates_take_the_sizes_of_fields_from_the_limits():
+    with translation.override("de"):
+        assert show('{% limit "ERROR" %} {% limit "DAYS" %}') == f"{MAX_ERROR} {MAX_DAYS}"
+    templates = [*Path(batches.__file__).parent.rglob("templates/**/*.html")]
+    typed = {
+        path.name: found for path in templates if (found := re.findall(r'\bmax(?:length)?="\d+"', path.read_text()))
+    }
+    assert len(templates) > 50
+    assert typed == {}
 
 
 def test_a_short_name_keeps_the_whole_name_and_is_escaped():
