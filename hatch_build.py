@@ -1,7 +1,7 @@
-"""What the package needs and has that git has in another form.
+"""The parts of the package that git has in another form.
 
-Its needs are in requirements.txt and the requirements-*.txt of its extras, which stay the only lists. Its translations
-are compiled.
+Its requirements are in requirements.txt and the requirements-*.txt of its extras, which stay the only lists. Its
+translations are compiled.
 """
 
 from pathlib import Path
@@ -13,7 +13,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 from hatchling.metadata.plugin.interface import MetadataHookInterface
 
 EXTRAS = ("celery", "apprise", "allauth")
-#: The lists are those of the project in this repository: on Django's LTS, with PostgreSQL's driver. An existing project
+#: The lists are for the project in this repository: on Django's LTS, with PostgreSQL's driver. An existing project
 #: may have another of the versions in tox.ini, and its own driver.
 TESTED_DJANGO = "django>=5.2.19,<6.2"
 

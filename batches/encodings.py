@@ -7,7 +7,7 @@ from functools import lru_cache
 
 MARKS = {
     codecs.BOM_UTF8: "utf_8_sig",
-    codecs.BOM_UTF32_LE: "utf_32",  # before UTF-16: its mark begins with that of UTF-16
+    codecs.BOM_UTF32_LE: "utf_32",  # before UTF-16: its mark begins with UTF-16's
     codecs.BOM_UTF32_BE: "utf_32",
     codecs.BOM_UTF16_LE: "utf_16",
     codecs.BOM_UTF16_BE: "utf_16",

@@ -23,7 +23,7 @@ NUMBER = re.compile(r"\d{1,3}(,\d{3})+")
 #: The patterns of some values; others can be any text.
 PATTERNS = {"day": r"\d+", "minute": r"\d+", "nth": r"\S+", "first": r"\S+", "last": r"\S+"}
 
-# Control, format and white space characters, and marks, which need a letter. Some letters are blank, too.
+# Control, format and whitespace characters, and marks, which need a letter. Some letters are blank, too.
 INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Zs", "Zl", "Zp", "Mn", "Me"})
 BLANK_LETTERS = "\u115f\u1160\u2800\u3164\uffa0"
 
@@ -70,7 +70,7 @@ class Sentence(str):
     """A text in English for programs, the log and the database, and in the language of the page as HTML.
 
     `Sentence("%(name)s has %(count)s profiles", name=…, count=2_000)`: numbers get separators, and a value can be a
-    sentence itself. `make messages` collects the texts from the calls of `Sentence` and `counted`.
+    sentence itself. `make messages` collects the texts from the calls of `Sentence` and `choose_plural`.
     """
 
     _forms: tuple[str, ...]

@@ -1,8 +1,8 @@
 """Limits the attempts to log in, by address and by name, before the password is hashed, which takes a third of a
 second.
 
-It covers the login pages of all admin sites and that of django-allauth, by the names of their URLs. A correct password
-does not count. The limits work like those of the API, with their own rate. They do not affect sessions and tokens, so a
+It covers the login pages of all admin sites and of django-allauth, by the names of their URLs. A correct password
+does not count. The limits work like the API's, with their own rate. They do not affect sessions and tokens, so a
 user who has to wait stays logged in on other devices.
 """
 

@@ -10,18 +10,18 @@ from contextlib import contextmanager
 from pathlib import Path
 
 USAGE = """\
-batches {version} checks lists of public profiles, again and again, and reports new stories.
+batches {version} checks lists of public profiles regularly, and reports new stories.
 
   batches run FILE           check a list now, and print a summary
-  batches serve --demo       try it: the web application, workers, and feeds that this machine makes up
-  batches createsuperuser    make an account to log in with
+  batches serve --demo       try it: the web application, workers, and demo feeds
+  batches createsuperuser    create an account to log in with
   batches serve              run the web application and workers, until Ctrl-C
   batches batchworker        run workers only
   batches batch, list, queue, profile, host, redirect, token
                              show and change everything: see `batches list --help`
-  batches check --deploy     say what is missing for production
+  batches check --deploy     report what is missing for production
   batches migrate            update the database after an upgrade
-  batches help --all         name all commands
+  batches help --all         list all commands
 
 The database and the secret key are in {directory}
 Set DATA_DIR to keep them in another directory, or DATABASE_URL and SECRET_KEY.

@@ -112,7 +112,7 @@ def start(
 
 
 def wait(process: subprocess.Popen[bytes]) -> Any:
-    """Its resource usage, including that of its children; None if it had to be stopped."""
+    """Its resource usage, including its children's; None if it had to be stopped."""
     timer = threading.Timer(max(deadline.seconds_left, 0.0), stop, [process])
     if deadline.seconds_left != float("inf"):
         timer.start()

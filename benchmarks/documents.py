@@ -10,7 +10,7 @@ from string import ascii_lowercase
 STORIES = 4
 #: Bytes of a small document. The median of real feeds is larger, so parsing costs less here than there.
 SIZE = 1_900
-#: Bytes of a large document after compression, as those of real feeds with whole articles. It is three times as long.
+#: Bytes of a large document after compression, like real feeds with whole articles. It is three times as long.
 LARGE_SIZE, LARGE_STORIES = 47_000, 25
 ARTICLE_WORDS = 783
 #: Of three to nine random letters each: texts of them can be compressed about as well as people's.

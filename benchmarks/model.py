@@ -1,7 +1,7 @@
 """Which part of a large installation saturates first: `python -m benchmarks.model`, with every input printed.
 
-Each limit is arithmetic on a few inputs. Those of the engine are measured (`benchmarks/`, docs: Performance); those of
-the installation are assumptions. Change any of them: `--machines 10 --profiles 10000000`.
+Each limit is arithmetic on a few inputs. The inputs of the engine are measured (`benchmarks/`, docs: Performance), the
+inputs of the installation are assumptions. Change any of them: `--machines 10 --profiles 10000000`.
 """
 
 import argparse

@@ -34,7 +34,7 @@ def table(content: dict[str, Any], names: Sequence[str]) -> str:
 
 
 def _row_lines(row: dict[str, Any]) -> Iterator[str]:
-    yield f"{row['title']}  [{row['commit']}, {len(row['rounds'])} rounds]"
+    yield f"{row['title']}  [{row['commit']}, {count_rounds(row)}]"
     if row["problem"]:
         yield f"  ! {row['problem']}"
     for contender in contenders_of(row):
@@ -49,6 +49,11 @@ def _row_lines(row: dict[str, Any]) -> Iterator[str]:
 
 def contenders_of(row: dict[str, Any]) -> list[str]:
     return list(dict.fromkeys(name for figures in row["rounds"] for name in figures))
+
+
+def count_rounds(row: dict[str, Any]) -> str:
+    rounds = len(row["rounds"])
+    return f"{rounds} round{'' if rounds == 1 else 's'}"
 
 
 def figures_of(row: dict[str, Any], contender: str) -> dict[str, list[float]]:
@@ -103,8 +108,7 @@ def _goal_table(content: dict[str, Any]) -> Iterator[str]:
 
 def _markdown_row(row: dict[str, Any]) -> Iterator[str]:
     yield f"### {row['title']}\n"
-    rounds = len(row["rounds"])
-    yield f"{rounds} round{'s' if rounds > 1 else ''}, commit {row['commit']}. {row.get('differs', '')}\n"
+    yield f"{count_rounds(row)}, commit {row['commit']}. {row.get('differs', '')}\n"
     names = list(dict.fromkeys(name for contender in contenders_of(row) for name in figures_of(row, contender)))
     yield f"| | {' | '.join(names)} |"
     yield f"|---|{'--:|' * len(names)}"

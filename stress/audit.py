@@ -92,7 +92,7 @@ def breaches() -> Iterator[str]:
     for what, condition in BREACHES.items():
         found = _query(f"SELECT row_id FROM {CHANGES} WHERE {condition} ORDER BY id")
         if found:
-            yield f"{len(found)} results were {what}, first in row {found[0][0]}"
+            yield f"results {what}: {len(found)}, first in row {found[0][0]}"
 
 
 def results_by_url() -> dict[str, int]:

@@ -25,7 +25,7 @@ LOCK_SECONDS, IDLE_SECONDS = 1, 2
 
 
 class Database:
-    """An open database with its tables. `impatient_url` has the time-outs above instead of the project's.
+    """An open database with its tables. `impatient_url` has the timeouts above instead of the project's.
 
     `patient_url` is for processes that must not lose a transaction on a slow machine: the harness itself, and tasks in
     which an exception is a breach. All others lose it after the lease, which is short here.

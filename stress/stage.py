@@ -129,7 +129,7 @@ class Stage:
         self.config = config
         self.workers = workers
         self.seed = seed
-        #: Another database for the processes that start from now on; "" for that of the house.
+        #: Another database for the processes that start from now on; "" for the database of the house.
         self.url = ""
         #: The reason if the fault could not be tried, and the number of tries.
         self.not_tried, self.tried = "", 0
@@ -384,14 +384,14 @@ class Stage:
         profiles = sum(Batch.objects.values_list("total_profiles", flat=True))
         completed = sum(Batch.objects.values_list("completed_profiles", flat=True))
         if profiles != completed:
-            yield f"{completed} results of {profiles} profiles"
+            yield f"profiles: {profiles}, results: {completed}"
 
     def _find_unvisited(self) -> Iterator[str]:
         hits = self.server.get(server.HITS)
         for url, results in audit.results_by_url().items():
             _, _, path = url.partition(f":{self.server.port}")
             if results > hits.get(path, 0) and path:
-                yield f"{url} has {results} results but was requested {hits.get(path, 0)} times"
+                yield f"{url}: results {results}, requests {hits.get(path, 0)}"
 
     def _find_impolite(self) -> Iterator[str]:
         """Find hosts with too many requests from all processes.
@@ -401,16 +401,16 @@ class Stage:
         for host, most in self.server.get(server.MOST).items():
             allowed = self.at_once + (0 if host.endswith(server.DIRECTLY) else 2 * self.workers)
             if most > allowed:
-                yield f"{host} got {most} requests at once, and {allowed} are allowed"
+                yield f"{host}: requests at once {most}, allowed {allowed}"
 
     def _find_bad_orders(self) -> Iterator[str]:
         """A confirmed order is one batch, even if it was sent twice."""
         rows = BatchProfile.objects.filter(profile__url__contains="/order-")
         created = Counter(rows.values_list("profile__url", flat=True))
         if lost := set(self._ordered) - set(created):
-            yield f"{len(lost)} ordered profiles are not in any batch, such as {min(lost)}"
+            yield f"ordered profiles that are not in any batch: {len(lost)}, such as {min(lost)}"
         if twice := [url for url, times in created.items() if times > 1]:
-            yield f"{len(twice)} profiles ordered once are in several batches, such as {min(twice)}"
+            yield f"profiles ordered once that are in several batches: {len(twice)}, such as {min(twice)}"
 
 
 def empty_tables(*, close: bool = True) -> None:

@@ -291,7 +291,9 @@ def describe_deletion(batch: Batch) -> str:
         return choose_plural(
             "“%(batch)s” (%(count)s profile)", "“%(batch)s” (%(count)s profiles)", count=count, batch=batch
         )
-    return Sentence("“%(batch)s” stays because it is %(status)s.", batch=batch, status=STATUS_WORDS[batch.status])
+    return Sentence(
+        "“%(batch)s” will not be deleted because it is %(status)s.", batch=batch, status=STATUS_WORDS[batch.status]
+    )
 
 
 class BatchView(AdminView):

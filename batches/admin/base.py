@@ -48,12 +48,12 @@ def parse_number(text: str) -> int | None:
 
 
 def is_across(request: HttpRequest) -> bool:
-    """Whether all matching rows are meant, as Django reads the field."""
+    """Whether the form selects all matching rows, as Django reads the field."""
     return bool(helpers.ActionForm.base_fields["select_across"].to_python(request.POST.get("select_across")))
 
 
 def ticked_keys(request: HttpRequest) -> list[str]:
-    """Of the ticked rows. If all that match are meant, only the first: Django requires one."""
+    """The keys of the ticked rows. If all matching rows are selected, only the first: Django requires one."""
     return request.POST.getlist(helpers.ACTION_CHECKBOX_NAME)[: 1 if is_across(request) else None]
 
 
@@ -67,7 +67,7 @@ def for_reader(response: Any, request: HttpRequest) -> Any:
 
 
 def identify_rows(rows: Iterable[Any], *fields: str) -> str:
-    """Identifies rows with what a question shows of them."""
+    """Identifies rows by the data that a question shows."""
     return sha256(repr([attrgetter(*fields)(row) for row in rows]).encode()).hexdigest()
 
 
@@ -267,7 +267,7 @@ class ReadOnlyAdmin(ListAdmin):
     sortable_by = ()
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        """Django would link a related row also for users who may not view it."""
+        """Django would link a related row even for users who may not view it."""
         instead = {**display.STORED, "batch": "batch_link", "profile": "profile_link", "list": "of_list"}
         return [instead.get(field, field) for field in super().get_fields(request, obj)]
 

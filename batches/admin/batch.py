@@ -61,7 +61,7 @@ class BatchAdmin(AddBatchAdmin, LoggedAdmin):
     # Counting a million batches once is enough.
     show_full_result_count = False
     search_fields = ("name", "id")
-    search_help_text = gettext_lazy("Name or id")
+    search_help_text = gettext_lazy("Name or ID")
     log_filter = "batch"
     actions = (
         list_action(

@@ -199,9 +199,12 @@ def _describe_run(run: Batch) -> str:
 def _describe(ok: Counter[int], failed: Counter[int], times: Sequence[str], size: str) -> str:
     start, end, checks = min(ok), max(ok), ok + failed
     [(slot, most)] = checks.most_common(1)
-    sentences = _(
+    sentences = ngettext(
+        "%(checks)s check from %(first)s to %(last)s: %(ok)s ok, %(failed)s failed. "
+        "Most per %(size)s: %(most)s, from %(time)s.",
         "%(checks)s checks from %(first)s to %(last)s: %(ok)s ok, %(failed)s failed. "
-        "Most per %(size)s: %(most)s, from %(time)s."
+        "Most per %(size)s: %(most)s, from %(time)s.",
+        checks.total(),
     )
     return sentences % {
         "checks": number(checks.total()),

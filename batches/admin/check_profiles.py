@@ -1,8 +1,8 @@
 """Create a batch of known profiles: those selected in their list, or all that match its filters.
 
 The confirmation works like Django's actions: the address keeps the filters and the search, and `select_across` says
-that all matching profiles are meant. So no page contains 100,000 ids, and the batch gets the profiles that match at the
-confirmation.
+that all matching profiles are selected. So no page contains 100,000 ids, and the batch gets the profiles that match at
+the confirmation.
 """
 
 from collections.abc import Iterator
@@ -70,7 +70,9 @@ class CheckProfilesAdmin(ListAdmin):
         is_all, counted = is_across(request), {"count": number(count)}
         conditions = list(self.conditions(request)) if is_all else []
         if is_all:
-            title = button = _("Check all %(count)s matching profiles") % counted
+            title = button = (
+                ngettext("Check %(count)s matching profile", "Check all %(count)s matching profiles", count) % counted
+            )
         else:
             title = ngettext("Check %(count)s selected profile", "Check %(count)s selected profiles", count) % counted
             button = _("Check selected")

@@ -61,7 +61,7 @@ class ProfileListAdmin(RefusableAdmin, LoggedAdmin):
     )
     list_filter = ("checker", "priority")
     search_fields = ("name", "id")
-    search_help_text = gettext_lazy("Name or id")
+    search_help_text = gettext_lazy("Name or ID")
     ordering = ("name",)
     change_form_template = "admin/batches/profilelist/change_form.html"
     delete_confirmation_template = "admin/batches/profilelist/delete_confirmation.html"

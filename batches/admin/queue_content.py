@@ -40,7 +40,7 @@ SHOWN_WORKERS = 50
 SHOWN_NAMES = 3
 SHOWN_REASON = 80
 
-#: The sections beside the queue: errors stand above it.
+#: The sections beside the queue: errors are above it.
 #: Each has its title, and its words after a number.
 SETTLED = {
     Status.ERROR: (gettext_lazy("In error"), gettext_lazy("in error")),

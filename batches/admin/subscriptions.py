@@ -104,7 +104,7 @@ class NewSubscriptionForm(SubscriptionForm):
 
 @admin.register(Subscription)
 class SubscriptionAdmin(PageWithButtons, RefusableAdmin):
-    about = gettext_lazy("A subscription notifies somebody of the runs of a list, or of the queue.")
+    about = gettext_lazy("A subscription notifies somebody about the runs of a list, or about the queue.")
     actions = None  # a subscription is ended on its page
     list_display = ("of_list", "channel", "receiver_address", "topic_list", "when", "is_active")
     list_display_links = ("receiver_address",)

@@ -104,7 +104,7 @@ class MoveBody(OrderBody):
     """The new position of a batch."""
 
     position = serializers.IntegerField(
-        min_value=1, max_value=2**31 - 1, help_text="A position behind the last one means the last one."
+        min_value=1, max_value=2**31 - 1, help_text="A position beyond the last one means the last one."
     )
 
 
@@ -137,7 +137,7 @@ class HoldBody(Body):
         required=False,
         allow_null=True,
         default=None,
-        help_text="When a worker releases the queue, unless somebody does.",
+        help_text="When a worker releases the queue, unless somebody releases it earlier.",
     )
     stop_running = serializers.BooleanField(
         default=False, help_text="True stops the running batch too. It continues as soon as the queue is released."
@@ -180,9 +180,9 @@ class ChosenBody(Body):
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         if ("ids" in attrs) == attrs["all"]:
-            raise ValidationError({"ids": ["Send either ids, or all as true."]})
+            raise ValidationError({"ids": ["Send either ids, or all set to true."]})
         if "ids" in attrs and "host" in attrs:
-            raise ValidationError({"host": ["Send a host only with all."]})
+            raise ValidationError({"host": ["Send a host only together with all."]})
         return attrs
 
 

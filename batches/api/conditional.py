@@ -31,7 +31,7 @@ RUNNING = ("completed_profiles", "successful_checks", "failed_checks", "stories_
 
 class PreconditionFailed(APIException):
     status_code = 412
-    default_detail = "If-Match or If-Unmodified-Since does not hold. Read the current state and try again."
+    default_detail = "If-Match or If-Unmodified-Since is not met. Read the current state and try again."
     default_code = "precondition_failed"
 
 

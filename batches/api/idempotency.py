@@ -7,7 +7,7 @@ of a new batch are stored, before that transaction, so no lock is held while the
 row of the key has its progress, and each request with the key takes the next step.
 
 Answers of calls that ran are stored, refusals (404, 409) included. A request that was refused before it ran (400, 401,
-403, 413, 415, 429) is not stored: the client can correct it and use the same key. The status codes are those of
+403, 413, 415, 429) is not stored: the client can correct it and use the same key. The status codes are from
 draft-ietf-httpapi-idempotency-key-header.
 
 The admin's form for a new batch has no header to send. It passes an `id` to `BatchManager.create_batch` instead, which
@@ -146,7 +146,7 @@ class IdempotentPosts(BaseView):
 
 
 def fingerprint(request: Request) -> str:
-    """A hash of method, path and parsed body: white space and the random boundary of a form do not count."""
+    """A hash of method, path and parsed body: whitespace and the random boundary of a form do not count."""
     body = request.data
     if isinstance(body, QueryDict):
         body = {name: [_comparable(value) for value in values] for name, values in body.lists()}

@@ -101,9 +101,9 @@ class SyncBody(EditBody):
     """An import of a list as a whole."""
 
     allow_removals = serializers.BooleanField(
-        default=False, help_text="True allows to remove more than a tenth of the profiles."
+        default=False, help_text="True allows removing more than a tenth of the profiles."
     )
-    dry_run = serializers.BooleanField(default=False, help_text="True only says what would change.")
+    dry_run = serializers.BooleanField(default=False, help_text="True only reports what would change.")
 
 
 @with_examples(Preview={"profiles": ["https://example.org/feed"], "dry_run": True})
@@ -142,9 +142,9 @@ class ReceiverBody(Body):
 
     channel = serializers.ChoiceField(Subscription.Channel.choices, required=False, help_text="`email` unless given.")
     address = serializers.CharField(
-        max_length=MAX_URL, help_text="An e-mail address, that of a webhook that exists, or one of Apprise."
+        max_length=MAX_URL, help_text="An e-mail address, the address of an existing webhook, or an Apprise address."
     )
-    is_active = serializers.BooleanField(required=False, help_text="False lets its messages wait.")
+    is_active = serializers.BooleanField(required=False, help_text="False holds back its messages.")
 
 
 class RunTopicsBody(Body):
@@ -174,7 +174,7 @@ class ChangeSubscriptionBody(RunTopicsBody):
 
     topics = topics_field(Subscription.Topic, required=False)
     minutes = minutes_field()
-    is_active = serializers.BooleanField(required=False, help_text="False lets its messages wait.")
+    is_active = serializers.BooleanField(required=False, help_text="False holds back its messages.")
 
 
 @with_examples(By_mail={"address": "ada@example.org", "topics": ["stories", "error"]})

@@ -132,7 +132,7 @@ class ProfileListViewSet(ListModelMixin, OneThing[ProfileList]):
     def sync(self, request: Request, pk: str) -> Response:
         """Make a list contain exactly these profiles.
 
-        With `dry_run` the response only says what would change. Removing more than a tenth is refused unless
+        With `dry_run` the response only reports what would change. Removing more than a tenth is refused unless
         `allow_removals` is true.
         """
         body: SyncJSON | SyncUpload = self.parse_upload(SyncJSON, SyncUpload)

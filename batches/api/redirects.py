@@ -41,7 +41,7 @@ class Redirects(ManagerView, ListViewSet[Redirect]):
         """Give profiles the addresses that they redirect to.
 
         This changes every list; their checks and their stories are kept. If another profile has the new address, it
-        replaces the old one and receives its stories. With `dry_run` the response only says what would change.
+        replaces the old one and receives its stories. With `dry_run` the response only reports what would change.
         """
         body = parse_body(AcceptBody, request)
         redirects = self.select(body)

@@ -15,6 +15,7 @@ from batches.conf import get_config
 from batches.limits import MAX_ID, MAX_NAME, MAX_PRIORITY, MAX_URL, MIN_PRIORITY
 from batches.lists.formats import FORMATS, read_profiles
 from batches.lists.imports import Collector, ImportResult, InvalidList, Reject
+from batches.text import pluralise
 
 from .filters import MAX_UNKNOWN
 
@@ -177,7 +178,9 @@ class ProfilesJSON(ProfilesBody):
         for index, entry in enumerate(entries):
             _add_entry(collector, index, entry)
         if not collector.names or (strict and collector.rejects):
-            message = f"{len(collector.rejects):,} of {len(entries):,} entries are not valid. Nothing was {self.aim}."
+            rejected, sent = len(collector.rejects), pluralise(len(entries), "entry", "entries")
+            verb = "is" if rejected == 1 else "are"
+            message = f"{rejected:,} of {sent} {verb} not valid. Nothing was {self.aim}."
             raise InvalidList(message, collector.rejects)
         return collector.result(strict)
 

@@ -43,7 +43,7 @@ ERRORS = {
     404: "Not found.",
     406: "The call returns only JSON, and `Accept` does not allow that.",
     409: "The state of the batch or of the list does not allow the call. Nothing was changed.",
-    412: "`If-Match` or `If-Unmodified-Since` does not hold.",
+    412: "`If-Match` or `If-Unmodified-Since` is not met.",
     413: "The body is too large. Upload a long list as a file, or split it.",
     415: "The call does not take this type of body, or the body is not in UTF-8.",
     422: f"The `{HEADER}` belongs to another request. Use a new key.",
@@ -242,7 +242,7 @@ class BulkFilter(OpenApiSerializerFieldExtension):  # type: ignore[no-untyped-ca
 
 
 def only_of_this_app(endpoints: Iterable[tuple[str, str, str, Any]]) -> list[tuple[str, str, str, Any]]:
-    """Leave out the paths without a version, which are meant for people, and those of the project's own API."""
+    """Leave out the paths without a version, which are meant for people, and the project's own API."""
     return [
         (path, regex, method, callback)
         for path, regex, method, callback in endpoints

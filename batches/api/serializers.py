@@ -6,6 +6,7 @@ from django.db.models import DateTimeField, Model
 from drf_spectacular.utils import OpenApiExample, extend_schema_serializer
 from rest_framework import serializers
 
+from batches.limits import MAX_QUOTE
 from batches.models import (
     Attempt,
     Batch,
@@ -21,7 +22,7 @@ from batches.models import (
     vocabulary,
 )
 from batches.reports.comparison import Comparison
-from batches.reports.hosts import HostFigures
+from batches.reports.hosts import SAMPLE, HostFigures
 
 M = TypeVar("M", bound=Model)
 
@@ -105,7 +106,7 @@ class QueueSerializer(serializers.Serializer[Any]):
     held = serializers.BooleanField()
     held_by = serializers.CharField()
     held_at = MomentField(allow_null=True)
-    held_until = MomentField(allow_null=True, help_text="When a worker releases the queue; null: when somebody does.")
+    held_until = MomentField(allow_null=True, help_text="When a worker releases the queue; null if a person must.")
     hold_reason = serializers.CharField()
     stopped = serializers.UUIDField(allow_null=True, help_text="The batch that the hold stopped.")
     outage_since = MomentField(
@@ -212,7 +213,7 @@ class RejectSerializer(serializers.Serializer[Any]):
 
     index = serializers.IntegerField(required=False, help_text="Its index in a JSON list, from 0.")
     line = serializers.IntegerField(required=False, help_text="Its line in a file, from 1.")
-    text = serializers.CharField(help_text="The first 200 characters of the entry.")
+    text = serializers.CharField(help_text=f"The first {MAX_QUOTE} characters of the entry.")
     reason = serializers.CharField()
 
 
@@ -350,7 +351,7 @@ class HostSerializer(serializers.Serializer[HostFigures]):
     failing = serializers.IntegerField(help_text="Profiles that failed their last check.")
     failing_percent = serializers.FloatField(help_text="Null if `has_more`.", allow_null=True)
     median_seconds = serializers.FloatField(
-        help_text="Of the checks of up to 200 profiles. Null if unknown.", allow_null=True
+        help_text=f"Of the checks of up to {SAMPLE} profiles. Null if unknown.", allow_null=True
     )
     last_error = serializers.CharField(help_text="The latest failure. Empty if nothing fails.")
     last_failed_at = MomentField(allow_null=True)

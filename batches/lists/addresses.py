@@ -107,7 +107,7 @@ def _describe(character: str) -> Sentence:
     if character == "\\":
         return Sentence('It contains a backslash; use "/" instead.')
     if character.isspace():
-        return Sentence("It contains a space or other white space.")
+        return Sentence("It contains a space or other whitespace.")
     if character >= "\ud800":
         return Sentence("It contains bytes that are not UTF-8, or half of a surrogate pair.")
     return Sentence("It contains a control character (%(code)s).", code=f"U+{ord(character):04X}")

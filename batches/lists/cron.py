@@ -14,7 +14,7 @@ from cronsim import CronSim, CronSimError
 from django.utils.translation import gettext_noop as _
 
 from batches.limits import MAX_WANTED
-from batches.text import Sentence, clean_text, recognise
+from batches.text import Sentence, choose_plural, clean_text, recognise
 
 #: The number of run times with which a delay is compared.
 COMPARED = 20
@@ -83,9 +83,10 @@ def require_schedule(expression: str, zone: str, delay: timedelta, after: dateti
     times = next_times(expression, zone, after, COMPARED)
     shortest = min((later - earlier for earlier, later in pairwise(times)), default=None)
     if delay and shortest is not None and delay >= shortest:
-        minutes = shortest.total_seconds() / 60
-        message = Sentence(
-            "A delay has to be shorter than the time between two runs, %(minutes)s minutes.", minutes=round(minutes)
+        message = choose_plural(
+            "A delay has to be shorter than the time between two runs, %(count)s minute.",
+            "A delay has to be shorter than the time between two runs, %(count)s minutes.",
+            count=round(shortest.total_seconds() / 60),
         )
         raise InvalidSchedule(message, "delay_minutes")
 
@@ -98,11 +99,13 @@ def describe_schedule(expression: str) -> str:
 def _parse(expression: str, after: datetime) -> CronSim:
     fields = expression.split()
     if len(fields) != 5:
-        message = Sentence(
-            "%(expression)s has %(fields)s fields, not 5. "
+        message = choose_plural(
+            "%(expression)s has %(count)s field, not 5. "
             "Write minute, hour, day of the month, month and day of the week, such as “30 6 * * 1-5”.",
+            "%(expression)s has %(count)s fields, not 5. "
+            "Write minute, hour, day of the month, month and day of the week, such as “30 6 * * 1-5”.",
+            count=len(fields),
             expression=_quote(expression),
-            fields=len(fields),
         )
         raise InvalidSchedule(message)
     try:

@@ -53,7 +53,7 @@ def read_csv(source: ListSource, collector: Collector) -> None:
     layout = find_layout(source.head)
     if not layout.addresses and (first := clean_line(find_first_line(source.head), MAX_QUOTE)):
         message = Sentence(
-            'No column holds addresses; name it "url" in the first line, instead of: %(first)s.', first=first
+            'No column contains addresses; name one "url" in the first line, instead of: %(first)s.', first=first
         )
         raise InvalidList(message)
     for number, row in read_rows(source.read_lines(), layout.delimiter, collector.reject):

@@ -18,7 +18,7 @@ def domain_of(url: str) -> str:
     return domain_of_host(hostname_of(url))
 
 
-# The look-up takes 4 µs, and the profiles of a list often share their hosts.
+# The lookup takes 4 µs, and the profiles of a list often share their hosts.
 @lru_cache(maxsize=16_384)
 def domain_of_host(host: str) -> str:
     """The registrable domain of a host name in lower case, or of an IP address without brackets."""

@@ -113,7 +113,7 @@ class Piecewise:
 class BoundedStream(io.RawIOBase):
     """The first MAX_LIST_BYTES of `source`.
 
-    Fills each buffer, so that the head of a pipe is as long as that of a file.
+    Fills each buffer, so that the head of a pipe is as long as a file's.
     """
 
     def __init__(self, source: BinaryIO) -> None:

@@ -137,7 +137,7 @@ class DatabaseCommand(BaseCommand):
         """Raises CommandError if nobody reads the output, which has a secret that is shown only once."""
         self.stdout.flush()
         if getattr(self.stdout, "is_lost", False):
-            raise CommandError("Nobody reads the output, which has a secret. Nothing was created.")
+            raise CommandError("The output is closed, so the secret would be lost. Nothing was created.")
 
 
 class ActionCommand(DatabaseCommand):
@@ -246,7 +246,7 @@ class ActionCommand(DatabaseCommand):
             return
         self.print_lines(tabulate(columns, rows))
         if (more := count() - len(rows)) > 0:
-            self.stdout.write(f"and {more:,} more; show them with --limit")
+            self.stdout.write(f"and {more:,} more; show all with --limit")
 
     def print_things(
         self,

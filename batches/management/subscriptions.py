@@ -39,7 +39,7 @@ class SubscriptionActions(ActionCommand):
         description = f"Notify an address about {what}."
         act = SubscriptionActions.subscribe
         subscribe = self.add_action("subscribe", act, description, *of_list, VALUES, JSON)
-        text = "An e-mail or webhook address; - reads it from standard input, since others see arguments."
+        text = "An e-mail or webhook address; - reads it from standard input, since other users can see arguments."
         subscribe.add_argument("address", help=text)
         subscribe.add_argument("--channel", choices=Channel.values, default=Channel.EMAIL)
         topics = "; ".join(f"{topic}: {topic.label}" for topic in possible)
@@ -50,7 +50,9 @@ class SubscriptionActions(ActionCommand):
         change = self.add_action(
             "change-subscription", SubscriptionActions.change_subscription, description, ID, VALUES, JSON
         )
-        change.add_argument("--topic", choices=choices, action="append", help="All topics of the subscription.")
+        change.add_argument(
+            "--topic", choices=choices, action="append", help="A topic; the given ones replace the current ones."
+        )
         change.add_argument("--each-run", action="store_true", help="A message for each run instead of one a day.")
         switch = change.add_mutually_exclusive_group()
         switch.add_argument("--on", action="store_true", default=None, help="Activate it again.")

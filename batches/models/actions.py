@@ -28,7 +28,7 @@ class Action(models.TextChoices):
     REORDER_QUEUE = "reorder_queue", _("Queue renumbered")
     CLAIM_RUN = "claim_run", _("Claimed")
     TAKE_OVER = "take_over", _("Taken over")
-    RELEASE_RUN = "release_run", _("Left")
+    RELEASE_RUN = "release_run", _("Released")
     FINISH_RUN = "finish_run", _("Done")
     REPAIR_BATCH = "repair_batch", _("Repaired")
     REPAIR_ROWS = "repair_rows", _("Rows repaired")

@@ -59,7 +59,7 @@ class AccessToken(Key):
 
 
 class ApiToken(TokenProxy):
-    """A token of earlier versions, with its key in clear. It works for one more release.
+    """A token of earlier versions, with its key in plain text. It works for one more release.
 
     Pages and logs show its user's name, since its key must not appear there.
     """

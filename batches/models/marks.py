@@ -12,7 +12,7 @@ from .profiles import StoryResult
 
 
 class ReadMark(models.Model):
-    """A user has read the new stories up to this one: all of them, or those of a list."""
+    """A user has read the new stories up to this one: all of them, or the stories of a list."""
 
     user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="+", db_index=False)
     list = models.ForeignKey(ProfileList, models.CASCADE, null=True, related_name="+")

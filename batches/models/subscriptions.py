@@ -46,7 +46,7 @@ class Subscription(models.Model):
             "failures",
             _("many failures: a share of the profiles, or twice as many as in the previous run"),
         )
-        HELD = "held", _("the queue is held for long")
+        HELD = "held", _("the queue has been held for a long time")
         NO_WORKER = "no_worker", _("no worker runs")
 
     #: The topics of the queue; lists have the others.

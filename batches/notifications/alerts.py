@@ -1,4 +1,4 @@
-"""Notifies the subscribers of the queue that it is held for long, or that no worker runs.
+"""Notifies the subscribers of the queue that it has been held for a long time, or that no worker runs.
 
 Workers check this, and also `manage.py queue alert`, for cron: without a worker, nothing else can notify them. The next
 worker then notifies late. The ID of an alert is derived from its subject, so only the first worker sends it, and again

@@ -120,7 +120,7 @@ class Courier:
             async with asyncio.timeout(self.config.grace_seconds):
                 while True:
                     await self._run_once()
-                    # One that has ended meanwhile has made room for another.
+                    # A delivery that ended during this round has made room for another.
                     if not (self._in_flight or self._wake.is_set()):
                         break
                     await self._wake.wait()

@@ -72,7 +72,7 @@ def word_alert(event: str, data: Mapping[str, Any]) -> str:
         why = f": {one_line(data['hold_reason'])}" if data["hold_reason"] else "."
         return f"No batch has started since {shorten_time(data['held_at'])}. The queue is held{by}{why}"
     if event == Event.NO_WORKER:
-        back = f" A worker is back since {shorten_time(data['at'])}." if data["is_back"] else ""
+        back = f" A worker started at {shorten_time(data['at'])}." if data["is_back"] else ""
         return f"The last heartbeat of a worker was at {shorten_time(data['since'])}.{back}"
     return ""
 

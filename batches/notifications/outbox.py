@@ -68,7 +68,7 @@ def _insert_deliveries(event: Event, webhook_ids: Iterable[int], batch: Batch | 
 
 
 def make_delivery(subscription: Subscription, event: str, event_id: uuid.UUID, **values: Any) -> WebhookDelivery:
-    """To this subscription, due at once unless `values` say otherwise. It may get its payload later."""
+    """A delivery to this subscription, due at once unless `values` say otherwise. It may get its payload later."""
     values = {"next_attempt_at": Now(), "webhook_id": subscription.webhook_id, **values}
     return WebhookDelivery(subscription=subscription, type=event, event_id=event_id, **values)
 

@@ -116,7 +116,7 @@ def select_batches(action: Action, batches: QuerySet[Batch]) -> tuple[list[UUID]
     left = batches.count() - len(ids) if len(ids) == rule.cap else 0
     if left > 0 and action == Action.REPEAT_BATCH:
         message = Sentence(
-            "More than %(most)s batches are selected, and a second call could not tell which are done. Select fewer.",
+            "More than %(most)s batches are selected, and a second call could not do the rest. Select fewer.",
             most=rule.cap,
         )
         raise Refused(Code.BAD_VALUE, message)
@@ -141,9 +141,9 @@ def run_bulk(
     prepared: Mapping[object, Reveal] | None = None,
     **values: Any,
 ) -> BulkResult:
-    """Call the action for each of these distinct ids, with `values`: its own arguments, and those of `transition`.
+    """Call the action for each of these distinct ids, with `values`: arguments of the action and of `transition`.
 
-    `prepared` has the calls that replace those of the manager. `skip_idle` refuses batches that already have the
+    `prepared` has the calls that replace the manager's. `skip_idle` refuses batches that already have the
     status: a user who selects many batches does not want to move the queued ones to the end.
     """
     rule, before = RULES[action], find_batches(ids)
@@ -173,8 +173,8 @@ def run_bulk(
 def undo_changes(manager: Manager, entries: Iterable[BatchLog]) -> BulkResult:
     """Undo these changes, each the latest one of its batch.
 
-    The order is that of their former positions, so that the batches ahead of each are already back. A batch that ran
-    comes first if it can run now, otherwise last, since the one that runs now makes room at the front.
+    They are undone in the order of their former positions: the batches ahead of each are then already back. A batch
+    that ran comes first if it can run now, otherwise last, since the one that runs now makes room at the front.
     """
     at_the_front = inf if Batch.objects.running().exists() else 0
     places = sorted(entries, key=lambda entry: entry.from_position or at_the_front)

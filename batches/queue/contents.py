@@ -1,7 +1,7 @@
 """The rows of a batch or a list: inserted and removed in bounded transactions. None of this needs the queue's lock.
 
 Nobody sees a new batch or list until all its rows are stored. Until then its `deleted_at` is in the future, and each
-chunk extends it. If the import is interrupted, that time passes, and its rows are purged like those of a deleted batch.
+chunk extends it. If the import is interrupted, that time passes, and its rows are purged as after a deletion.
 The stored profiles are kept, as after a deletion: other batches may contain them.
 """
 

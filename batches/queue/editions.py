@@ -2,8 +2,7 @@
 
 A row of a list belongs to the editions from its `first_edition` to its `last_edition`, and everybody reads the rows of
 the list's current `edition`. A long edit adds rows that begin with the next edition, and ends others with this one.
-Nothing is visible until the list's `edition` grows by one. A single statement, such as that of a run, reads exactly one
-edition.
+Nothing is visible until the list's `edition` grows by one. A single statement, as in a run, reads exactly one edition.
 
 One edit is staged at a time: its `editor` holds the list until `edit_until`, which each chunk extends, and other edits
 of its profiles are refused. After the edit or that time, the list is settled: ended rows, and rows of an edition that

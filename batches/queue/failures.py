@@ -1,4 +1,4 @@
-"""Memory of failures: a profile that fails again and again rests. Scheduled runs leave it out, for longer each time.
+"""Memory of failures: a profile that fails repeatedly rests. Scheduled runs leave it out, for longer each time.
 
 Each check counts, for whatever reason it was made: a failed profile that fails again in a retry has two failures. A
 pause that a host asks for is not a failure.

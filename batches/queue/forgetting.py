@@ -208,7 +208,7 @@ def uncount_stories(found: Profile, batches: Collection[Batch]) -> None:
 
 
 def count_included(batch: Batch, stories: Collection[int]) -> int:
-    """The number of these new stories that its `stories_found` includes, which excludes those of earlier checks.
+    """The number of these new stories that its `stories_found` includes, which excludes stories of earlier checks.
 
     Both databases would look for them among all stories of the profile, for each batch: 5 s for a hundred.
     """

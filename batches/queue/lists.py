@@ -19,7 +19,7 @@ from django.utils import timezone
 
 from batches.lists.cron import InvalidSchedule, require_schedule
 from batches.models import Action, Batch, ListProfile, Profile, ProfileList, Queue, Redirect
-from batches.text import Sentence, pluralise
+from batches.text import Sentence, choose_plural, pluralise
 
 from .contents import (
     Profiles,
@@ -362,7 +362,7 @@ def give_address(profile_id: int, old: str, new: str) -> None:
         with transaction.atomic():
             Profile.objects.filter(pk=profile_id).update(url=new, **NO_MEMORY)
     except IntegrityError as error:
-        message = Sentence("%(new)s is a profile already. Remove %(old)s, then add %(new)s.", old=old, new=new)
+        message = Sentence("%(new)s is already a profile. Remove %(old)s, then add %(new)s.", old=old, new=new)
         raise Refused(Code.ALREADY_EXISTS, message) from error
     Redirect.objects.filter(profile=profile_id).delete()
 
@@ -399,10 +399,11 @@ def require_no_run(found: ProfileList) -> None:
     """Raises Refused while a run of the list waits or runs."""
     run = Batch.objects.filter(list=found, position__isnull=False).first()
     if run is not None:
+        position = run.position
         message = (
-            Sentence("A run of “%(list)s” waits at position %(position)s already.", list=found, position=run.position)
-            if run.position
-            else Sentence("A run of “%(list)s” is running already.", list=found)
+            Sentence("A run of “%(list)s” is already waiting at position %(position)s.", list=found, position=position)
+            if position
+            else Sentence("A run of “%(list)s” is already running.", list=found)
         )
         raise Refused(CODE_BY_STATUS[run.status], message)
 
@@ -433,12 +434,12 @@ def find_next_run(changed: ProfileList, news: Mapping[str, Any]) -> dict[str, da
 
 def _require_allowed(found: ProfileList, change: ListChange, allow_removals: bool) -> None:
     if change.removes_much and not allow_removals:
-        before = change.removed + change.unchanged
-        message = Sentence(
-            "This would remove %(removed)s of the %(before)s profiles of “%(list)s”, more than a tenth. "
+        message = choose_plural(
+            "This would remove the only profile of “%(list)s”. Check the list, then confirm the removal.",
+            "This would remove %(removed)s of the %(count)s profiles of “%(list)s”, more than a tenth. "
             "Check the list, then confirm the removals.",
+            count=change.removed + change.unchanged,
             removed=change.removed,
-            before=before,
             list=found,
         )
         raise Refused(Code.TOO_MANY_REMOVALS, message)

@@ -36,7 +36,7 @@ class RedirectCalls(ListCalls):
         """Give the profile the address to which it redirects; refused unless that is proposed, and `expected_url`.
 
         If another profile has that address, the two are merged: it replaces the old one in all lists and receives its
-        stories, so that none counts as new again. The old profile keeps its checks, but is in no list.
+        stories, so that none counts as new again. The old profile keeps its checks, but is not in any list.
         """
         with transaction.atomic():
             found = find_proposal(redirect_id)

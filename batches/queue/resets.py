@@ -1,7 +1,7 @@
 """Resets batches to check them again: their results are removed in bounded transactions, and kept as earlier attempts.
 
 The decision is one transition, which sets status, position and counters at once, however many rows there are. The rows
-follow, like those of a deleted batch. Until then, `Batch.reset_after` is the last row that was reset:
+follow, as after a deletion. Until then, `Batch.reset_after` is the last row that was reset:
 
 - Readers see the new status and counters at once; rows behind `reset_after` still show their previous results.
 - No results are recorded: while it is set, no worker can claim a run, and a constraint forbids a run token.

@@ -70,7 +70,7 @@ def as_json(rows: Sequence[tuple[Any, ...]]) -> str:
 
 
 def format_time(moment: datetime) -> str:
-    """Format like the database's adapter, but without its look-ups for each value, which took a fifth of the recording
+    """Format like the database's adapter, but without its lookups for each value, which took a fifth of the recording
     time.
     """
     return choose_time_format()(moment)

@@ -40,7 +40,7 @@ class SubscriptionCalls(QueueWriter):
     ) -> Subscription:
         """Subscribe this address to these topics of a list, or without `list_id` of the queue.
 
-        The options are those of `change_subscription`.
+        It takes the options of `change_subscription`.
         """
         channel = require_channel(channel)
         values = clean_options({"topics": topics, **options}, of_queue=list_id is None)
@@ -56,7 +56,7 @@ class SubscriptionCalls(QueueWriter):
                 with transaction.atomic():
                     made = Subscription.objects.create(list=of_list, channel=channel, **target, **values)
             except IntegrityError as error:  # two calls can pass the checks above at the same moment
-                message = Sentence("This address is subscribed already. Change that subscription.")
+                message = Sentence("This address is already subscribed. Change that subscription.")
                 raise Refused(Code.ALREADY_EXISTS, message) from error
             self._log_subscription(made, Action.SUBSCRIBE, describe(made))
         return made

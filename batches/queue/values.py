@@ -66,7 +66,7 @@ def require_expected(
 
 
 def require_passed(batch: Batch, distance: int, fingerprint: str) -> None:
-    """Raises Refused if a move would pass other batches than those of the fingerprint, or in another order."""
+    """Raises Refused if a move would pass other batches than the fingerprint has, or in another order."""
     if fingerprint_of(Batch.objects.passed_by(batch, distance).values_list("pk", flat=True)) != fingerprint:
         raise OrderChanged
 

@@ -138,7 +138,7 @@ def _check_orphans() -> Iterator[Finding]:
         if count := rows.count():
             names = rows.model._meta
             left = pluralise(count, str(names.verbose_name), str(names.verbose_name_plural))
-            yield Finding(f"Left without their batch, list or profile: {left}.")
+            yield Finding(f"Rows without their batch, list or profile: {left}.")
 
 
 def _check_interrupted() -> Iterator[Finding]:
@@ -147,9 +147,9 @@ def _check_interrupted() -> Iterator[Finding]:
     if deleted := ProfileList.everything.to_purge().count():
         yield Finding(f"The deletion of {pluralise(deleted, 'list')} is not complete.")
     if edited := ProfileList.objects.to_settle().count():
-        yield Finding(f"Rows of an edit that is over are left in {pluralise(edited, 'list')}.")
+        yield Finding(f"Rows of a finished edit are left in {pluralise(edited, 'list')}.")
     if reset := Batch.objects.to_reset().count():
-        yield Finding(f"Previous results are left in {pluralise(reset, 'batch', 'batches')} checked again.")
+        yield Finding(f"Previous results are left in {pluralise(reset, 'rechecked batch', 'rechecked batches')}.")
 
 
 def _report(batches: QuerySet[Batch], message: str) -> Iterator[Finding]:

@@ -91,7 +91,7 @@ def describe_run() -> Iterator[Metric]:
     yield gauge("run_seconds", "Seconds that workers have spent on it.", running.run_seconds)
     takeovers = BatchLog.objects.filter(batch=running, action=Action.TAKE_OVER).count()
     yield gauge("run_takeovers", "How often it was taken over from a worker without heartbeat.", takeovers)
-    text = "Take-overs since its last progress. It stops with an error after BATCHES_MAX_TAKEOVERS."
+    text = "Takeovers since its last progress. It stops with an error after BATCHES_MAX_TAKEOVERS."
     yield gauge("run_takeovers_without_progress", text, running.takeovers)
 
 

@@ -1,4 +1,4 @@
-"""The image and the services of compose.yaml, as far as that can be tried without a registry of images."""
+"""The image and the services of compose.yaml, as far as they can be tested without a registry of images."""
 
 import json
 import os

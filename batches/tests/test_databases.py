@@ -9,7 +9,7 @@ from batches.tests.conftest import FOUND, VENDORS, find_pairs, find_repetitions,
 
 @pytest.fixture
 def found(request):
-    """All tests that were collected with this one, in `make test` those of the whole project."""
+    """All tests that were collected with this one, in `make test` the whole project's."""
     return request.config.stash[FOUND]
 
 

@@ -39,7 +39,7 @@ def measure(profiles: int) -> dict[str, float]:
 
 
 def write(number: int) -> Any:
-    """Takes the queue's lock and that of a list in turns. The list may be deleted in between."""
+    """Takes the queue's lock and a list's lock in turns. The list may be deleted in between."""
     lists = ProfileList.objects.order_by("created_at").values_list("pk", flat=True)
     turn = number % (len(lists) + 1)
     return manager.change_list(lists[turn - 1], priority=number % 100) or True if turn else rename_other(number)

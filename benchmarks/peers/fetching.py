@@ -1,6 +1,6 @@
 """The common part of the programs that fetch feeds: their options, and the check that they found every story.
 
-The whole command is measured from outside, so that the start of each program counts, like that of `batch run`.
+The whole command is measured from outside, so that the start of each program counts, as with `batch run`.
 """
 
 import json

@@ -17,7 +17,7 @@ RAW = {"executemany": "raw executemany", "copy": "COPY"}
 
 DIFFERS = prose("""
     `batches` reads and normalises each address, removes duplicates, and writes in transactions of at most 2,500
-    rows so that others wait for milliseconds; the time is that of the whole command. The raw statements write the
+    rows so that others wait for milliseconds; the time is for the whole command. The raw statements write the
     same rows into the same tables with the same indexes in one transaction, and trust the file.
 """)
 

@@ -29,12 +29,12 @@ HOSTS_PER_CERTIFICATE = 100
 DOCUMENTS = 200
 
 DIFFERS = prose("""
-    20,000 host names in a network namespace with its own name server (50 ms for a look-up), a TLS connection for
+    20,000 host names in a network namespace with its own name server (50 ms for a lookup), a TLS connection for
     each (EC key, certificates with 100 names), one of 200 documents with 47 KB after compression and 146 KB before,
     sent 200 ms after the request. Of 100 hosts 2 drop every packet, 2 send a byte a second, and 1 has no address;
     the limit for each is 20 s. nginx and the name server run on the same cores. 500 requests at once in each
     process. The ideal is the speed of a core that does nothing but the work of the bare curl loop with good hosts:
-    look-up, TLS, decompression, parsing. Nobody publishes a figure like this one, so the method matters more than
+    lookup, TLS, decompression, parsing. Nobody publishes a figure like this one, so the method matters more than
     the figure.
 """)
 

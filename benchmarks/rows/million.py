@@ -18,7 +18,7 @@ TWO = "batches, 2 processes"
 
 DIFFERS = prose("""
     A worker that is idle, with its default settings (it looks for work once a second), and checks that do nothing.
-    The pause is measured until its call returned and no further result appeared for 2 s. Memory is that of the
+    The pause is measured until its call returned and no further result appeared for 2 s. Memory is for the
     worker with all of its processes, without what they share with each other; growth compares the last third with
     the first.
 """)

@@ -1,4 +1,4 @@
-"""A certificate authority, and certificates with many names each, like those of hosting companies."""
+"""A certificate authority, and certificates with many names each, as hosting companies use them."""
 
 import subprocess
 from collections.abc import Sequence

@@ -45,7 +45,7 @@ def namespace(folder: Path, authority: Path) -> Iterator[list[str]]:
 
 
 def bundles() -> list[Path]:
-    """The files of trusted authorities: the system's, and those of certifi."""
+    """The files of trusted authorities: the system's and certifi's."""
     peers = sorted(PEER_PYTHON.parent.parent.glob("lib/python*/site-packages/certifi/cacert.pem"))
     ours = [Path(folder) / "certifi" / "cacert.pem" for folder in site.getsitepackages()]
     return [path for path in (SYSTEM_BUNDLE, *ours, *peers) if path.exists()]

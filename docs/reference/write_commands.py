@@ -19,14 +19,14 @@ HEAD = """\
 
 <!-- Written by `make reference` from the commands' own help. -->
 
-`batches` is the program of the [package](../how-to/install.md). In a clone it is `.venv/bin/python manage.py`, in a
-project of your own `python manage.py`. `batches run` is short for `batches batch run`.
+`batches` is the program of the [package](../how-to/install.md). In a clone it is `.venv/bin/python manage.py`, in
+your own project `python manage.py`. `batches run` is short for `batches batch run`.
 
 - *ID* is the ID of a batch, *LIST* the name or the ID of a list. You can shorten an ID to its first four characters.
 - *FILE* is a list of profiles as [text, CSV, OPML or JSON](lists.md), or `-` for standard input.
 - With `--json`, the output is for programs, with the field names of the [API](api.md). Messages go to standard error.
 - The exit status is 0 if everything was done, and 1 if something was refused or failed, with the reason on standard
-  error. `batch run` exits with 1 also if the batch ended in an error or no profile could be connected to, and with 130
+  error. `batch run` also exits with 1 if the batch ended with an error or every profile failed to connect, and with 130
   after Ctrl-C.
 
 """

@@ -31,7 +31,7 @@ def environment(time_file: Path) -> dict[str, str]:
         "LD_PRELOAD": str(path),
         TIME_FILE: str(time_file),
         "FAKETIME_NO_CACHE": "1",
-        # Time-outs use the monotonic clock, which does not jump on a real machine either.
+        # Timeouts use the monotonic clock, which does not jump on a real machine either.
         "DONT_FAKE_MONOTONIC": "1",
         # A workaround for an old glibc, on by default. It makes switching Python threads five times slower.
         "FAKETIME_FORCE_MONOTONIC_FIX": "0",

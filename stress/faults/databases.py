@@ -117,7 +117,7 @@ def exhaust(stage: Stage, count: int) -> None:
 
 
 def _hog_connections(url: str, seconds: float) -> bool:
-    """Take every connection, end those of everybody else and take them as well; keep all idle for the time.
+    """Take every connection, end everybody else's and take those as well; keep all idle for the time.
 
     Returns whether there came a moment without a free connection.
     """
@@ -198,7 +198,7 @@ def measure_progress(stage: Stage, limit: float) -> None:
 
 
 def frozen_holder(stage: Stage, count: int) -> None:
-    """PostgreSQL ends the session of a frozen client. SQLite cannot, but nobody waits longer than its time-out."""
+    """PostgreSQL ends the session of a frozen client. SQLite cannot, but nobody waits longer than its timeout."""
     is_postgresql = stage.house.database.vendor == "postgresql"
     stage.url = stage.house.database.impatient_url
     use(stage.url)
@@ -237,7 +237,7 @@ def hold(link: Connection) -> None:
 
 
 def _try_as_operator(stage: Stage, freed: float) -> None:
-    """An operator gets a clear error within the time-out. After `freed`, the queue may be free again."""
+    """An operator gets a clear error within the timeout. After `freed`, the queue may be free again."""
     operator = stage.start(try_once)
     event = stage.wait_for_event(operator, "finished", seconds=LOCK_SECONDS + 2 * TOLERANCE)
     is_clear = event and any(words in event[2] for words in LOCK_ERRORS)

@@ -39,7 +39,7 @@ def pause(stage: Stage, count: int) -> None:
         time.sleep(random.uniform(0, 0.03))
         late = _count_results(running) - before
         if late:
-            stage.breach(f"{late} results were recorded after a pause had returned")
+            stage.breach(f"results recorded after a pause had returned: {late}")
         _resume(stage, running)
         stage.tried += 1
     stage.drain()

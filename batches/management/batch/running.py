@@ -73,7 +73,7 @@ class RunActions(ActionCommand):
     def resume(self, batch_id: str, *, file: str | None, dry_run: bool, keep: bool, **options: Any) -> Batch:
         """The batch, queued or running. A batch that is done is refused: it would be checked again from the start."""
         if file is not None or dry_run or keep:
-            message = "Use --resume without a list, --dry-run and --keep: the batch has its profiles already."
+            message = "--resume takes no list, no --dry-run and no --keep: the batch already has its profiles."
             raise CommandError(message)
         batch = self.find_batch(batch_id)
         if batch.status == Status.DONE:
@@ -112,7 +112,7 @@ def list_parser() -> ArgumentParser:
     """The arguments for the list and the batch."""
     parser = ArgumentParser(add_help=False)
     parser.add_argument("file", nargs="?", help="Text, CSV, OPML or JSON; - for standard input.")
-    parser.add_argument("--format", choices=FORMATS, help="Only if it cannot be detected.")
+    parser.add_argument("--format", choices=FORMATS, help="Needed only if it cannot be detected.")
     parser.add_argument("--name", help="Name of the batch (default: the name of the file).")
     add_values(parser)
     parser.add_argument("--count-first", action="store_true", help=str(COUNT_FIRST))

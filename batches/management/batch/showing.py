@@ -21,7 +21,7 @@ class ShowActions(ActionCommand):
         add_limit(listing, "batches")
         description = "Show a batch: counters, failures, new stories, log."
         show = self.add_action("show", ShowActions.show_batch, description, ID, JSON)
-        show.add_argument("--baseline", action="store_true", help="Also stories found at the first read.")
+        show.add_argument("--baseline", action="store_true", help="Also show stories found at the first read.")
         logs = self.add_action("logs", ShowActions.show_logs, "Show the history of a batch, newest first.", ID, JSON)
         add_limit(logs, "entries")
         export = self.add_action("export", ShowActions.export, "Export the profiles and results of a batch.", ID)

@@ -28,7 +28,7 @@ class Command(DatabaseCommand):
         add_processes(parser)
         text = "Serve measurements for Prometheus on this port; each further process uses the next port."
         parser.add_argument("--metrics-port", type=port_number, metavar="PORT", help=text)
-        text = "Address for it (default: %(default)s). Anybody who can reach it can read it."
+        text = "Address for --metrics-port (default: %(default)s). Anybody who can reach it can read the measurements."
         parser.add_argument("--metrics-host", default="127.0.0.1", metavar="ADDRESS", help=text)
         # From a supervisor that starts several: their number, and the batch after which they end.
         parser.add_argument("--together", type=process_count, default=1, help=SUPPRESS)
@@ -65,7 +65,7 @@ class Command(DatabaseCommand):
             raise CommandError(f"{fault}. All processes were stopped.")
 
     def leave_threads_behind(self) -> None:
-        """Exit without waiting for threads of checkers that hang, for example in a name look-up."""
+        """Exit without waiting for threads of checkers that hang, for example in a name lookup."""
         if any(thread is not threading.main_thread() and not thread.daemon for thread in threading.enumerate()):
             for stream in (sys.stdout, sys.stderr):
                 stream.flush()

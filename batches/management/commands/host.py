@@ -16,7 +16,7 @@ class Command(ActionCommand):
         description = "List the hosts with the most failing profiles, by the last check of each profile."
         action = self.add_action("list", Command.show, description, JSON)
         action.add_argument(
-            "--search", default="", help="Part of the name, or the whole name of a host that does not fail."
+            "--search", default="", help="Part of a failing host's name, or the whole name of any host."
         )
         add_limit(action, "hosts")
 

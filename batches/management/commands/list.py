@@ -30,7 +30,7 @@ from batches.text import pluralise, printable
 LIST, CONTENT = ArgumentParser(add_help=False), ArgumentParser(add_help=False)
 LIST.add_argument("list", metavar="LIST", help="Its name, or its ID, which you can shorten to four characters.")
 CONTENT.add_argument("file", help="Text, CSV, OPML or JSON; - for standard input.")
-CONTENT.add_argument("--format", choices=FORMATS, help="Only if it cannot be detected.")
+CONTENT.add_argument("--format", choices=FORMATS, help="Needed only if it cannot be detected.")
 CONTENT.add_argument("--strict", action="store_true", help="Change nothing if any line is rejected.")
 CONTENT.add_argument("--dry-run", action="store_true", help="Only report what would change.")
 
@@ -56,7 +56,7 @@ class Command(FeedActions, SubscriptionActions):
         self.add_action("remove", Command.remove, "Remove profiles from a list.", LIST, CONTENT, JSON)
         description = "Make a list contain exactly these profiles."
         sync = self.add_action("import", Command.sync, description, LIST, CONTENT, JSON)
-        sync.add_argument("--yes", action="store_true", help="Also if it removes more than a tenth of the list.")
+        sync.add_argument("--yes", action="store_true", help="Import even if it removes over a tenth of the list.")
         description = "Correct the address of a profile, which keeps its history."
         correct = self.add_action("correct", Command.correct, description, LIST)
         correct.add_argument("address")
@@ -73,8 +73,8 @@ class Command(FeedActions, SubscriptionActions):
     def add_create(self) -> None:
         create = self.add_action("create", Command.create, "Create a list.", JSON)
         create.add_argument("name")
-        create.add_argument("file", nargs="?", help="Its profiles (default: none yet); - for standard input.")
-        create.add_argument("--format", choices=FORMATS, help="Only if it cannot be detected.")
+        create.add_argument("file", nargs="?", help="Its profiles (default: an empty list); - for standard input.")
+        create.add_argument("--format", choices=FORMATS, help="Needed only if it cannot be detected.")
         add_values(create, "Priority of its runs; higher goes first (default: 0).")
         create.add_argument("--count-first", action="store_true", help=str(COUNT_FIRST))
         create.add_argument("--strict", action="store_true", help="Create nothing if any line is rejected.")

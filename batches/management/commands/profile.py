@@ -21,7 +21,7 @@ class Command(ActionCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
-        description = "List the profiles that scheduled runs leave out after many failures."
+        description = "List the profiles that scheduled runs leave out after repeated failures."
         add_limit(self.add_action("resting", Command.show_resting, description, HOST, JSON), "profiles")
         check = self.add_action("check", Command.check_now, "Check profiles now, in a new batch.", HOST, JSON)
         check.add_argument("profiles", nargs="*", metavar="PROFILE", help="Its address, or its ID.")
@@ -49,7 +49,7 @@ class Command(ActionCommand):
 
     def check_now(self, *, profiles: list[str], resting: bool, host: str | None, as_json: bool, **options: Any) -> None:
         if bool(profiles) == resting or (profiles and host):
-            raise CommandError("Name the profiles, or give --resting, with --host for those at one host.")
+            raise CommandError("Name the profiles, or use --resting (with --host for those at one host).")
         if resting:
             chosen = self.find_resting(host)
         else:

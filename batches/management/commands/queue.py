@@ -28,15 +28,15 @@ class Command(SubscriptionActions):
         add_limit(show, "queued batches")
         hold = self.add_action("hold", Command.hold, "Hold the queue: start no further batch.")
         hold.add_argument("--reason", default="", help="Shown on the queue page and in queue show.")
-        text = "Release it at this time, such as 06:00 or 2026-01-31T06:00 (default: when somebody does)."
+        text = "Release it at this time, such as 06:00 or 2026-01-31T06:00 (default: until somebody releases it)."
         hold.add_argument("--until", type=moment, metavar="TIME", help=text)
-        text = "Stop the running batch too. It continues as soon as the queue is released (default: it continues)."
+        text = "Stop the running batch too, until the queue is released (default: it keeps running)."
         hold.add_argument("--stop-running", action="store_true", help=text)
         self.add_action("release", Command.release, "Release the queue: let batches start again.")
         self.add_subscription_actions()
         description = (
-            "Notify subscribers if the queue is held for long or no worker runs, and send due messages. For cron: "
-            "while no worker runs, nothing else does."
+            "Notify subscribers if the queue has been held for a long time or no worker runs, and send due messages. "
+            "For cron: while no worker runs, nothing else does."
         )
         self.add_action("alert", Command.alert, description)
 

@@ -32,7 +32,7 @@ class Command(ActionCommand):
         self, *, ids: list[str], takes_all: bool, host: str | None, dry_run: bool, as_json: bool, **options: Any
     ) -> None:
         if bool(ids) == takes_all or (ids and host):
-            raise CommandError("Name the redirects by their IDs, or give --all, with --host for those at one host.")
+            raise CommandError("Name the redirects by their IDs, or use --all (with --host for those at one host).")
         if dry_run:
             self.report_plan([*self.find(host)] if takes_all else self.find_all(ids), as_json)
             return

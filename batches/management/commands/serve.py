@@ -50,7 +50,7 @@ class Command(DatabaseCommand):
         text = "Path of the site behind a proxy, such as /batches, whether or not the proxy removes it."
         parser.add_argument("--url-prefix", type=url_prefix, default=prefix, metavar="PATH", help=text)
         add_processes(parser)
-        text = "Run only the web application. Run the workers as other services: batchworker."
+        text = "Run only the web application. Run the workers separately, with batchworker."
         parser.add_argument("--no-workers", action="store_true", help=text)
         text = "Run the workers as separate processes, or with Celery (default: %(default)s; BATCHES_EXECUTOR)."
         parser.add_argument("--executor", choices=EXECUTORS, default=get_config().executor, help=text)

@@ -31,7 +31,7 @@ class Command(ActionCommand):
         scopes = "; ".join(f"{scope}: {scope.label}" for scope in Scope)
         create.add_argument("--scope", choices=Scope.values, default=Scope.OPERATE, help=f"{scopes} (the default).")
         create.add_argument("--days", type=count, help="Days until it expires (default: never).")
-        text = "Revoke the user's token of this name, and one of an earlier version."
+        text = "First revoke the user's token of this name, and any token of an earlier version."
         create.add_argument("--replace", action="store_true", help=text)
         self.add_action("list", Command.list_tokens, "List the tokens; their keys are not shown.", JSON)
         revoke = self.add_action("revoke", Command.revoke, "Revoke a token of a user, or all of them.", user)

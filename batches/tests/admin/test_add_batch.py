@@ -186,7 +186,7 @@ def test_a_preview_lists_the_first_rejected_lines_and_counts_the_rest(client):
     html = text_of(preview(client, addresses="\n".join(lines)))
     rows = re.findall(r"<tr><td>(\d+)</td><td>(.*?)</td><td>(.*?)</td></tr>", html)
     assert [int(line) for line, _, _ in rows] == list(range(1, 21))
-    assert rows[0][1:] == ("no &lt;script&gt;alert(1)&lt;/script&gt;1", "It contains a space or other white space.")
+    assert rows[0][1:] == ("no &lt;script&gt;alert(1)&lt;/script&gt;1", "It contains a space or other whitespace.")
     assert "… and 1,003 more." in html
     assert SCRIPT not in html
 
@@ -206,7 +206,7 @@ def test_all_rejected_lines_can_be_downloaded_and_nothing_is_stored(client, page
     assert response["Content-Disposition"] == 'attachment; filename="rejected lines.csv"'
     header, *rows = b"".join(response.streaming_content).decode().splitlines()
     assert header == "line,text,reason"
-    assert rows == [f"{number},'=cmd {number},It contains a space or other white space." for number in range(1, 31)]
+    assert rows == [f"{number},'=cmd {number},It contains a space or other whitespace." for number in range(1, 31)]
     assert (Batch.objects.count(), Profile.objects.count()) == (0, before)
     assert 'name="rejected"' not in text_of(client.post(address, fill(addresses=ONE, what="add", rejected="Download")))
 

@@ -46,7 +46,7 @@ def numbers(response):
     """The comparison's numbers, each with the (path, query) of its link."""
     return {
         words(name): (words(value), target(value.xpath("a")[0]))
-        for name, value in document(response).xpath("//*[@class='batch-numbers']/div")
+        for name, value in document(response).xpath("//*[contains(@class, 'batch-numbers')]/div")
     }
 
 
@@ -87,7 +87,7 @@ def test_the_page_and_its_live_part_show_the_progress_of_the_batch(client, name)
     assert texts["batch-updated"].startswith("updated ")
     assert "paused → running" in texts["batch-log"]
     assert (known["Status"], known["Progress"], known["Rate"]) == ("Running", "5 of 50", "50/s")
-    assert (known["Remaining"], known["Run time"], known["Id"]) == ("about 1 s", "0 s", str(batch.pk))
+    assert (known["Remaining"], known["Run time"], known["ID"]) == ("about 1 s", "0 s", str(batch.pk))
     assert "Last heartbeat" in known
 
 

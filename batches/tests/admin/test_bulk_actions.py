@@ -203,7 +203,7 @@ def test_the_confirmation_names_each_batch_and_deletes_nothing(client_of):
     chosen = [running, batch]
     for question in (act(client, "delete_selected", *chosen), act_in_queue(client, "delete_batch", *chosen)):
         assert "<li>“a batch” (3 profiles)</li>" in text_of(question)
-        assert "<li>“b” stays because it is running.</li>" in text_of(question)
+        assert "<li>“b” will not be deleted because it is running.</li>" in text_of(question)
     assert Batch.objects.count() == 2
     [(_, sentence)] = messages_of(delete_in_list(client, *chosen))
     assert sentence.startswith("Delete: 1 done, 1 refused.<ul><li>“b” is running.")
@@ -218,7 +218,7 @@ def test_many_batches_are_deleted_at_once_and_exactly_those_that_the_page_showed
     question = client.post(LIST, chosen) if in_list else act_in_queue(client, "delete_batch", all="paused")
     html = text_of(question)
     assert f"{cap:,} batches will be deleted" in html
-    assert "1 more are selected and will stay for now." in html
+    assert "1 more is selected and will be kept for now." in html
     assert html.count("<li>“&lt;") == cap
     assert len(re.findall("<input ", html)) < 20  # Django accepts 1,000 fields
     form = hidden_fields(html)

@@ -37,6 +37,10 @@ def test_a_chart_has_bars_axes_and_a_description():
     assert chart([]) is None
 
 
+def test_the_description_of_a_single_check_is_in_the_singular():
+    assert chart(minutes((0, 1, 0)))["description"].startswith("1 check from 12:00 to 12:01: 1 ok, 0 failed.")
+
+
 @pytest.mark.parametrize(
     ("last", "size", "ends"),
     [
@@ -137,7 +141,7 @@ def run(days_ago=0, ok=0, failed=0, skipped=0, pending=0, **values):
     )
 
 
-def test_a_row_of_runs_has_a_bar_for_each_run_in_each_row_on_a_scale_of_its_own():
+def test_a_row_of_runs_has_a_bar_for_each_run_in_each_row_with_a_separate_scale():
     latest = [run(0, 3, 1, 2, 2, stories_found=7, run_seconds=90), run(1, 4, stories_found=1, run_seconds=30)]
     drawn = runs_chart(latest)
     assert [(row["name"], row["most"]) for row in drawn["rows"]] == [

@@ -88,7 +88,8 @@ def test_selected_profiles_become_a_batch_and_the_logs_name_the_user(client_of, 
 )
 def test_all_matching_profiles_become_a_batch_with_the_name_of_the_filters(client, profiles, query, name, number):
     page = ask(client, across=True, query=query)
-    assert f"Check all {number} matching profiles" in text_of(page)
+    assert ("Check 1 matching profile" if number == 1 else f"Check all {number} matching profiles") in text_of(page)
+    assert "Check all 1 " not in text_of(page)
     assert len(page.context["selected"]) == 1
     confirm(client, page, query=query)
     batch = Batch.objects.get()

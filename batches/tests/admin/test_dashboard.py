@@ -212,7 +212,7 @@ def test_it_shows_what_the_permissions_allow(client_of, permissions, has_queue, 
     assert [name in page for name in ("example.org", "Hosts with the most failures")] == [has_hosts] * 2
 
 
-def test_a_project_can_put_it_on_a_page_of_its_own():
+def test_a_project_can_put_it_on_its_own_page():
     request = RequestFactory().get("/")
     request.user = user_of("superuser")
     template = Template("{% load batches_display %}<main>{% batches_dashboard %}</main>")

@@ -95,5 +95,5 @@ def test_the_question_takes_a_constant_number_of_queries(client, profiles, monke
     monkeypatch.setattr("batches.admin.forget_profiles.MAX_BULK", 2)
     few = queries_of(lambda: choose(client, profiles[0]))
     question = choose(client, *profiles)
-    assert "1 more match and will stay for now." in text_of(question)
+    assert "1 more matches and will be left for now." in text_of(question)
     assert queries_of(lambda: choose(client, *profiles)) == few

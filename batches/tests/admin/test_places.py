@@ -1,4 +1,4 @@
-"""The lists and forms say where one is, explain themselves when they are empty, and separate thousands."""
+"""The lists and forms say where the reader is, explain themselves when they are empty, and separate thousands."""
 
 import pytest
 from django.apps import apps

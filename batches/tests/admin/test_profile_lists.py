@@ -173,7 +173,7 @@ def test_the_page_of_a_run_names_its_list(client, news):
 def test_a_deletion_says_what_is_kept_and_is_refused_after_a_change(client, news):
     run = BatchManager().run_list(news.pk)
     page = text_of(client.get(page_of(news, "delete")))
-    assert "Delete the list “News” with 3 profiles? The profiles, the runs and their results stay." in page
+    assert "Delete the list “News” with 3 profiles? The profiles, the runs and their results are kept." in page
     seen = hidden_fields(page)["seen"]
     assert BatchManager().add_profiles(news.pk, urls(5))
     with unchanged():
@@ -221,7 +221,7 @@ def test_a_new_list_can_have_a_schedule(client):
     ("values", "field", "message"),
     [
         ({"schedule": "0 0 30 2 *"}, "schedule", "is not valid, or never comes."),
-        ({"schedule": "nonsense"}, "schedule", "“nonsense” has 1 fields, not 5."),
+        ({"schedule": "nonsense"}, "schedule", "“nonsense” has 1 field, not 5."),
         ({"schedule": "0 6 * * *", "time_zone": "Mars"}, "time_zone", "“Mars” is not a known time zone."),
         ({"schedule": "0 * * * *", "delay_minutes": "60"}, "delay_minutes", "shorter than the time between two runs"),
         ({"delay_minutes": "-1"}, "delay_minutes", "greater than or equal to 0"),
@@ -244,7 +244,7 @@ def test_run_now_queues_a_run_once(client, news):
     assert messages_of(response) == [("success", "A run of “News” was queued at position 1.")]
     with unchanged():
         response = client.post(page_of(news, "run"), follow=True)
-    assert messages_of(response) == [("warning", "A run of “News” waits at position 1 already.")]
+    assert messages_of(response) == [("warning", "A run of “News” is already waiting at position 1.")]
     assert client.get(page_of(news, "run")).status_code == 302
 
 
@@ -259,7 +259,7 @@ def test_a_preview_says_what_would_change_and_changes_nothing(client, news):
     for part in (
         "Added +2",
         "Removed −1",
-        "Stay =2",
+        "Kept =2",
         "Duplicates skipped 1",
         "Rejected lines 1",
         "5 nonsense It has no",
@@ -342,7 +342,7 @@ def test_a_profile_is_given_another_address(client, news):
     assert urls_of(news)[0] == "https://example.net/"
     with unchanged():
         response = client.post(page, {"address": urls(2)[1]}, follow=True)
-        assert messages_of(response)[0][1].startswith(f"{urls(2)[1]} is a profile already.")
+        assert messages_of(response)[0][1].startswith(f"{urls(2)[1]} is already a profile.")
         assert "It has no scheme" in text_of(client.post(page, {"address": "nonsense"}))
 
 
@@ -351,7 +351,7 @@ def test_selected_profiles_are_removed_after_a_question(client, news):
     first, *_ = news.profiles.order_by("pk")
     with unchanged():
         page = act(client, "remove_selected", first, url=f"{MEMBERS}?list={news.pk}")
-    assert "1 profile will be removed from “News”. Their history stays" in words(text_of(page))
+    assert "1 profile will be removed from “News”. Its history is kept" in words(text_of(page))
     confirmed = {f"seen_{news.pk}": "1", "confirmed": "yes"}
     response = act(client, "remove_selected", first, url=f"{MEMBERS}?list={news.pk}", **confirmed)
     assert messages_of(response) == [("success", "1 profile removed from “News”.")]

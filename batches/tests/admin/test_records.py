@@ -101,7 +101,7 @@ def test_a_profile_shows_only_the_parts_of_the_users_permissions():
     client = Client()
     client.force_login(user_with(["view_profile"]))
     text = words(document(client.get(address(Profile, "change", profile_of(batch, status="ok").pk))))
-    assert not [part for part in ("nightly", "Whales!", "It is in no list", "Check now") if part in text]
+    assert not [part for part in ("nightly", "Whales!", "It is not in any list", "Check now") if part in text]
 
 
 def test_a_profile_that_nobody_has_checked_says_what_to_do(client):

@@ -74,6 +74,6 @@ def test_the_question_is_repeated_if_the_selection_has_changed(client, proposed)
 def test_many_are_accepted_in_several_steps(client, proposed, monkeypatch):
     monkeypatch.setattr("batches.admin.redirects.MAX_BULK", 1)
     question = choose(client, *proposed)
-    assert "1 more match and will stay for now." in text_of(question)
+    assert "1 more matches and will be left for now." in text_of(question)
     client.post(PAGE, confirmation_in(question))
     assert Redirect.objects.count() == 1

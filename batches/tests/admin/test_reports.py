@@ -203,7 +203,7 @@ def test_hosts_are_searched(client):
 def test_empty_pages_explain_themselves(client):
     assert "No profile fails." in text_of(client.get(FAILURES))
     assert "failures at any time" in text_of(client.get(FAILURES))
-    assert "No profile fails at any host." in text_of(client.get(HOSTS))
+    assert "No host has failing profiles." in text_of(client.get(HOSTS))
     assert "No failing host has “&lt;x” in its name." in text_of(client.get(HOSTS, {"q": "<x"}))
 
 
@@ -227,7 +227,7 @@ def run_before(found, *results, days_ago):
     return run
 
 
-def test_todays_runs_stand_beside_those_before_today(client):
+def test_todays_runs_are_beside_the_runs_before_today(client):
     worse, better, new = (make_list(name, 3) for name in ("worse", "better", "new"))
     run_before(worse, ok(), ok(), ok(), days_ago=3)
     before = run_before(worse, ok(), ok(), failed(), days_ago=1)

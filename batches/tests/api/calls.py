@@ -14,7 +14,7 @@ from batches.api.views import NothingHere
 from batches.models import Batch, ListFeed, Profile, ProfileList, Subscription
 from batches.tests.support.factories import urls
 
-#: Views without authentication: without data, or with a key of their own.
+#: Views without authentication: without data, or with their own key.
 OPEN = (DocsView, NothingHere, SchemaView, FeedView)
 
 STATES = ("queued", "running", "paused", "done", "error")

@@ -77,14 +77,22 @@ def test_invalid_entries_are_rejected_and_the_others_imported(client):
     assert made["rejected"][0]["text"] == "ftp://example.org/"
 
 
-@pytest.mark.parametrize("fields", [{"strict": True, "profiles": [ADDRESS, "nonsense"]}, {"profiles": ["nonsense"]}])
-def test_a_refused_list_creates_nothing(client, fields):
-    entries = fields["profiles"]
+@pytest.mark.parametrize(
+    ("entries", "strict", "detail"),
+    [
+        ([ADDRESS, "nonsense"], True, "1 of 2 entries is not valid."),
+        (["nonsense"], False, "1 of 1 entry is not valid."),
+        (["nonsense", "nonsense"], False, "2 of 2 entries are not valid."),
+    ],
+)
+def test_a_refused_list_creates_nothing(client, entries, strict, detail):
     with nothing_changes():
-        answer = create(client, **fields)
+        answer = create(client, profiles=entries, strict=strict)
     assert errors_of(answer) == {"profiles"}
-    assert f"1 of {len(entries)} entries" in answer.json()["detail"]
-    assert answer.json()["rejected"] == [{"index": len(entries) - 1, "text": "nonsense", "reason": NO_SCHEME}]
+    assert detail in answer.json()["detail"]
+    assert answer.json()["rejected"] == [
+        {"index": index, "text": text, "reason": NO_SCHEME} for index, text in enumerate(entries) if text == "nonsense"
+    ]
 
 
 def test_too_many_invalid_entries_are_refused(client, monkeypatch):

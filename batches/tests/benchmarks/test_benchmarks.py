@@ -161,7 +161,7 @@ def test_the_time_limit_stops_a_command_with_all_that_it_started(tmp_path):
 
 
 def wait_until_gone(pid):
-    """Whoever adopts it collects it in its own time."""
+    """The process that adopts it reaps it at some later time."""
     with suppress(ProcessLookupError):
         while True:
             os.kill(pid, 0)

@@ -88,7 +88,7 @@ def problems():
 
 @pytest.fixture
 def open_page(browser, live_server, problems):
-    """Opens an address as a user with this role, in a separate window; the options are those of Playwright."""
+    """Opens an address as a user with this role, in a separate window. It takes Playwright's options."""
     contexts = []
 
     def open_page(address, role="superuser", server=live_server.url, **options):

@@ -33,7 +33,7 @@ def stay(page: BrowserPage) -> None:
 
 @dataclass(frozen=True)
 class Page:
-    """A page by the name of its URL; `of` names its row, `steps` lead from its address to the state meant."""
+    """A page by the name of its URL; `of` names its row, `steps` lead from its address to the wanted state."""
 
     name: str
     of: str = ""
@@ -197,7 +197,7 @@ def one_of_each_kind() -> dict[str, Page]:
     }
 
 
-#: Pages that a script of ours changes by itself.
+#: Pages that our own scripts change without a click.
 SCRIPTED = {"index", "batches_batch_queue", "batches_batch_change", "batches_batch_add"}
 
 

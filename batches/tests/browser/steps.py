@@ -9,7 +9,7 @@ PHONE = {"viewport": {"width": 360, "height": 740}, "is_mobile": True, "has_touc
 #: Chromium's message in the console for a refused action.
 CONFLICT = "status of 409"
 
-#: A message that touches what stands below it.
+#: A message that touches what is below it.
 TOUCHING = """[...document.querySelectorAll(".errornote, .live-refusal, .live-note, .messagelist li")].filter(note => {
     const below = (note.nextElementSibling ?? note.parentElement.nextElementSibling)?.getBoundingClientRect();
     return note.checkVisibility() && below?.height && Math.abs(below.top - note.getBoundingClientRect().bottom) < 4;

@@ -140,7 +140,7 @@ def test_a_move_from_a_stale_page_is_refused_or_withdrawn_with_the_fresh_order(
     assert Batch.objects.get(position=2) == waiting[2]
 
 
-def test_a_shown_move_stands_when_a_worker_starts_the_head(open_page, waiting):
+def test_a_shown_move_remains_valid_when_a_worker_starts_the_head(open_page, waiting):
     page = open_page(QUEUE)
     stop_polling(page)
     open_menu(page, waiting[2])

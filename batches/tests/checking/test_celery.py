@@ -92,7 +92,7 @@ class Team:
         return answers
 
     def ask(self, what):
-        # Without their names, it would wait for answers of others until its time-out.
+        # Without their names, it would wait for answers of others until its timeout.
         destination = f"--destination={','.join(self.names)}"
         command = [*CELERY, "-A", self.app, "inspect", what, destination, "--timeout=30", "--json"]
         environ = {**self.commands.environ, **self.environ}
@@ -241,7 +241,7 @@ def test_a_pause_ends_the_tasks_and_the_work_continues_afterwards(start_team):
 
 @at_length
 def test_autoscaling_follows_the_free_partitions(start_team):
-    """Celery ends no process while orders of any kind come in, and `promote` comes all the time: checks stand apart."""
+    """Celery ends no process while tasks of any kind arrive, and `promote` always does: checks have a worker."""
     pools = ("--queues=batches", "--autoscale=6,1"), ("--queues=batches.others", "--concurrency=2")
     team = start_team(pools=pools, processes=4)
     batch, counts = team.begin("it"), []

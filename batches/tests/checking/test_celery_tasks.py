@@ -87,7 +87,7 @@ def test_the_next_batch_is_promoted_and_as_many_checks_ordered_as_it_has_partiti
     tasks.promote()
     assert values_of(batch.pk)["status"] == Status.RUNNING
     assert [processes for processes, _ in orders] == [3, 3, 3]
-    [worker], total = list_workers(10)  # nobody waits for its heartbeats, but it stands for those that come
+    [worker], total = list_workers(10)  # nobody waits for its heartbeats, but it represents those that come
     assert (worker.alive, total, models.Worker.objects.expected().exists()) == (True, 1, False)
 
 
@@ -280,7 +280,7 @@ def test_redelivery_and_the_limit_of_a_task_leave_every_check_its_time():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_orders_are_acknowledged_late_without_a_result_in_queues_of_their_own(name):
+def test_tasks_are_acknowledged_late_without_a_result_in_separate_queues(name):
     task = getattr(tasks, name)
     assert (task.acks_late, task.ignore_result) == (True, True)
     assert celery_settings(Config())["task_routes"][task.name]["queue"].startswith("batches")

@@ -116,7 +116,7 @@ def test_no_check_starts_while_many_stories_wait_to_be_recorded(monkeypatch):
 # Waiting for something of ours
 
 
-def test_a_check_that_waits_for_us_leaves_its_place_to_others_and_its_time_stands_still():
+def test_a_check_that_waits_for_us_leaves_its_place_to_others_and_its_clock_stops():
     ours = asyncio.Event()
 
     async def wait(host: str) -> None:

@@ -24,7 +24,7 @@ FEED = b"<rss><channel><item><guid>1</guid><title>One</title></item></channel></
 
 @pytest.fixture
 def server(configure):
-    """All of 127.0.0.0/8, a host of its own for each address."""
+    """All of 127.0.0.0/8: each address is a separate host."""
     configure(allowed_networks=("127.0.0.0/8",), record_seconds=0.05)
     with FeedServer(hosts=["0.0.0.0"]) as server:
         server.otherwise = Reply(body=FEED)

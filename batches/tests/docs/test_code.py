@@ -1,4 +1,4 @@
-"""The code on the pages: blocks can be read, commands have their options, and the how-tos are done line by line."""
+"""The code on the pages: blocks can be parsed, commands have their options, and the how-tos run line by line."""
 
 import json
 import re

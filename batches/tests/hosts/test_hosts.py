@@ -27,7 +27,7 @@ ROWS = f"""
 from batches.models import Profile, Queue, StoryResult, Webhook
 Queue.objects.create(version={VERSION})
 Webhook.objects.create(url="https://example.org/hook")
-profile = Profile.objects.create(url="https://example.org/told")
+profile = Profile.objects.create(url="https://example.org/reported")
 StoryResult.objects.create(profile=profile, story_id="1", title="A story")
 """
 

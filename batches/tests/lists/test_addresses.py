@@ -112,7 +112,7 @@ INVALID = {
         "https://" + "❤a" * 40 + ".example/", "https://\ufffd.example/", "https://bü_cher.example/",
         "https://example.com／feed/"],
     "the name of a scheme": ["http://https:80//example.com/", "https://http.//a", "http://https:80/.//a"],
-    "white space": ["https://exam ple.com/", "https://example.com/a\tb", "https://example.com/a\u3000b",
+    "whitespace": ["https://exam ple.com/", "https://example.com/a\tb", "https://example.com/a\u3000b",
         "https://example.com/\nhttps://example.com/"],
     "backslash": ["https://example.com\\@evil.example/", "https://example.com/a\\b"],
     "NUL": ["https://example.com/\x00"],

@@ -93,6 +93,8 @@ def test_a_delay_is_shorter_than_the_time_between_two_runs():
         require_schedule("0 * * * *", "UTC", timedelta(minutes=60), NOW)
     with pytest.raises(InvalidSchedule, match="5 minutes"):
         require_schedule("0,5 6 * * *", "UTC", timedelta(minutes=30), NOW)
+    with pytest.raises(InvalidSchedule, match=r"two runs, 1 minute\."):
+        require_schedule("* * * * *", "UTC", timedelta(minutes=1), NOW)
 
 
 FIELDS = st.text("0123456789*,-/#LWMONJAN ?", max_size=6)

@@ -193,8 +193,8 @@ def test_the_content_decides_the_format_of_a_list_without_a_name(format):
         ("list.txt", "The list has no valid address"),
         ("Feeds.OPML", "This is not OPML"),
         ("feeds.xml", "This is not OPML"),
-        ("a.b.csv", "No column holds addresses"),
-        ("a.tsv", "No column holds addresses"),
+        ("a.b.csv", "No column contains addresses"),
+        ("a.tsv", "No column contains addresses"),
         ("list.json", "This is not JSON"),
         ("list.jsonl", "This is not JSON"),
         ("/some/where/list.NDJSON", "This is not JSON"),
@@ -224,7 +224,7 @@ def test_the_first_mention_stays_with_the_first_name_that_is_not_empty(format):
 @pytest.mark.parametrize(
     ("written", "name"),
     [("  two\n\twords\u3000here  ", "two words here"), ("x" * 199 + " " + "y" * 100_000, "x" * 199)],
-    ids=["white space", "long"],
+    ids=["whitespace", "long"],
 )
 def test_a_name_is_one_line_of_at_most_200_characters(written, name, format):
     assert profiles_of(write(format, [(A, written)])) == [(A, name)]

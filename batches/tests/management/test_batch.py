@@ -284,7 +284,7 @@ FIRST_READ = [
     ("options", "title", "expected", "hint"),
     [
         ([], "New stories", {"c": 1, "b": 1}, FIRST_READ),
-        (["--baseline"], "Stories, with those of the baseline", {"c": 1, "b": 1, "a": 0}, []),
+        (["--baseline"], "Stories, including the baseline", {"c": 1, "b": 1, "a": 0}, []),
     ],
     ids=["new", "baseline"],
 )

@@ -77,7 +77,7 @@ def test_the_first_run_creates_three_batches_and_a_login_that_works_and_a_second
 
 
 @pytest.mark.django_db
-def test_with_an_account_or_a_batch_of_its_own_an_installation_gets_no_demo(set_up):
+def test_an_installation_with_an_account_or_a_batch_gets_no_demo(set_up):
     User.objects.create_user("ada", password="secret")
     addresses = ["http://127.0.0.1:3000/feed", "https://example.com:8443/batches-demo/rss/1"]
     assert BatchManager().create_batch("Mine", addresses)

@@ -29,7 +29,7 @@ def test_the_hosts_that_fail_most_come_first(manage, profiles):
     assert lines[1].split()[:7] == ["b.example", "3", "2", "66.7", "%", "1.50", "s"]
     assert lines[1].endswith("It [2J answers with 500.")
     assert lines[2].startswith("a.example:8080  1         1        100.0 %")
-    assert manage("host", "list", "--limit", "1").out.endswith("and 1 more; show them with --limit\n")
+    assert manage("host", "list", "--limit", "1").out.endswith("and 1 more; show all with --limit\n")
     [fine] = json.loads(manage("host", "list", "--json", "--search", "fine.example").out)
     assert (fine["host"], fine["failing"], fine["paused_until"]) == ("fine.example", 0, None)
     for nothing in ("no", "\udcffno"):

@@ -270,7 +270,7 @@ def test_a_list_is_run(manage):
     run = found.runs.get()
     assert output == f"Queued “News” at position 2 with 3 profiles: {run.pk}\n"
     with unchanged():
-        assert manage("list", "run", "News").err == "A run of “News” waits at position 2 already."
+        assert manage("list", "run", "News").err == "A run of “News” is already waiting at position 2."
     start_run(run)
     assert BatchManager().complete_batch(run.pk)
     assert json.loads(manage("list", "run", "News", "--json").out)["previous"] == str(run.pk)

@@ -17,7 +17,7 @@ FULL = (
     "CommandError: Cannot write the output: No space left on device. See what was done before you repeat the command.\n"
 )
 CLOSED = "CommandError: Cannot write the output: not writable. See what was done before you repeat the command.\n"
-UNREAD = "CommandError: Nobody reads the output, which has a secret. Nothing was created.\n"
+UNREAD = "CommandError: The output is closed, so the secret would be lost. Nothing was created.\n"
 
 #: How a shell closes, fills or leaves the output of a command: the exit status and the text for stderr.
 FAULTS = {">&-": (1, CLOSED), ">/dev/full": (1, FULL), "left": (0, "")}

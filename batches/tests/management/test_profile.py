@@ -112,7 +112,7 @@ def test_those_that_rest_are_listed_with_the_reason_and_the_next_try(manage, res
     assert all(line.endswith("It is  gone.") for line in lines)
     assert when(resting[0].rests_until) in lines[0]
     limited = manage("profile", "resting", "--limit", "1").out.splitlines()
-    assert limited[2:] == ["and 1 more; show them with --limit"]
+    assert limited[2:] == ["and 1 more; show all with --limit"]
     found = json.loads(manage("profile", "resting", "--host", "example.org", "--json").out)
     assert [each["id"] for each in found] == [each.pk for each in resting]
     assert manage("profile", "resting", "--host", "other.example").out == "No profile rests.\n"
@@ -131,9 +131,9 @@ def test_they_are_checked_now_in_a_new_batch(manage, resting, arguments, count):
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        ([], "Name the profiles, or give --resting, with --host for those at one host."),
-        (["--resting", "1"], "Name the profiles, or give --resting, with --host for those at one host."),
-        (["1", "--host", "example.org"], "Name the profiles, or give --resting, with --host for those at one host."),
+        ([], "Name the profiles, or use --resting (with --host for those at one host)."),
+        (["--resting", "1"], "Name the profiles, or use --resting (with --host for those at one host)."),
+        (["1", "--host", "example.org"], "Name the profiles, or use --resting (with --host for those at one host)."),
         (["--resting", "--host", "other.example"], "No profile rests. Nothing was created."),
         (["--resting", "--host", "a/b"], "a/b: "),
         (["https://unknown.example/"], "No profile has the address https://unknown.example/."),

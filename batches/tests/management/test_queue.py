@@ -30,7 +30,7 @@ def test_the_running_batch_and_the_queued_ones_are_shown_in_order(manage):
     assert (name, version, batch, partitions) == ("worker", __version__, "it", "1")
     assert manage("queue", "show", "--limit", 1).out.splitlines()[2:5] == [
         lines[1],
-        "and 1 more; show them with --limit",
+        "and 1 more; show all with --limit",
         "",
     ]
 

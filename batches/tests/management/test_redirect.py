@@ -31,7 +31,7 @@ def test_the_list_shows_the_effect_of_each(manage, proposed):
         (OLD, NEW, False),
         ("https://old.example/b", "https://known.example/", True),
     ]
-    assert manage("redirect", "list", "--limit", "1").out.endswith("and 1 more; show them with --limit\n")
+    assert manage("redirect", "list", "--limit", "1").out.endswith("and 1 more; show all with --limit\n")
     assert manage("redirect", "list", "--host", "other.example").out == "No profile redirects permanently.\n"
 
 
@@ -59,9 +59,9 @@ def test_a_dry_run_changes_nothing(manage, proposed, which):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ([], "or give --all"),
-        (["1", "--all"], "or give --all"),
-        (["1", "--host", "old.example"], "or give --all"),
+        ([], "or use --all"),
+        (["1", "--all"], "or use --all"),
+        (["1", "--host", "old.example"], "or use --all"),
         (["--all", "--host", "a/b"], "Give only a host"),
         (["x"], "No proposed redirect has the ID 'x'."),
         (["x", "--dry-run"], "No proposed redirect has the ID 'x'."),

@@ -1,4 +1,4 @@
-"""To this version and back to the former one in the middle of a run, each with its own code, as the guide says."""
+"""To this version and back to the previous one in the middle of a run, each with its own code, as the guide says."""
 
 import json
 import subprocess
@@ -17,7 +17,7 @@ from batches.tests.support.working import server
 
 __all__ = ["server"]
 
-#: The last migration of the former version. The commit before the next one has its code.
+#: The last migration of the previous version. The commit before the next one has its code.
 FORMER = "0027"
 PROFILES = 60
 
@@ -34,7 +34,7 @@ def former_code(tmp_path_factory):
     added = git("log", "--diff-filter=A", "--format=%H", "--", f"batches/migrations/{number}_*.py").stdout.split()
     archive = git("archive", f"{added[-1].decode()}^", "batches", "batchproject", "manage.py") if added else None
     if archive is None or archive.returncode:
-        skip_or_fail("The history lacks the code of the former version: this is not a clone, or a shallow one.")
+        skip_or_fail("The history lacks the code of the previous version: this is not a clone, or a shallow one.")
     directory = tmp_path_factory.mktemp("former")
     with tarfile.open(fileobj=BytesIO(archive.stdout)) as files:
         files.extractall(directory, filter="data")
@@ -74,7 +74,7 @@ def empty_database(database_url, tmp_path):
 
 @pytest.fixture
 def versions(empty_database, former_code):
-    """The former version and this one on an empty database."""
+    """The previous version and this one on an empty database."""
     with Commands(empty_database) as commands:
         # No lease expires on a busy machine, and a check that hangs ends with its worker.
         own = {"BATCHES_LEASE_SECONDS": "600", "BATCHES_GRACE_SECONDS": "1"}
@@ -85,7 +85,7 @@ def versions(empty_database, former_code):
 def walk_there_and_back(versions, server, tmp_path):
     former, new = versions
     server.otherwise = Reply()
-    # Two requests at once for a host: with two that hang, the run stands still in its middle.
+    # Two requests at once for a host: with two that hang, the run stops in its middle.
     first, second = ([server.hold(f"/{number}") for number in pair] for pair in ((20, 21), (40, 41)))
     long, short = tmp_path / "long.txt", tmp_path / "short.txt"
     long.write_text("\n".join(server.url(f"/{number}") for number in range(PROFILES)))

@@ -311,7 +311,7 @@ def test_a_batch_is_resumed_where_it_stopped(status, order, configure, manage):
     assert list(done.values_list("name", flat=True)) == order
 
 
-WITHOUT_A_LIST = "Use --resume without a list, --dry-run and --keep: the batch has its profiles already."
+WITHOUT_A_LIST = "--resume takes no list, no --dry-run and no --keep: the batch already has its profiles."
 
 
 @pytest.mark.parametrize(

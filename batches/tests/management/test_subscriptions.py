@@ -67,7 +67,7 @@ def test_an_address_subscribes_to_the_queue(manage):
     ("arguments", "sentence"),
     [
         (["subscribe", "Press", "ada"], "This is not an e-mail address. Write one such as ada@example.org."),
-        (["subscribe", "Press", "ada@example.org"], "This address is subscribed already. Change that subscription."),
+        (["subscribe", "Press", "ada@example.org"], "This address is already subscribed. Change that subscription."),
         (["subscribe", "None", "ada@example.org"], "No list has the name or ID 'None'."),
         (["change-subscription", "{}"], "Nothing to change. Give at least one option, such as --topic."),
         (["change-subscription", "{}", "--digest", "24"], "The hour of the digest must be a whole number"),

@@ -204,7 +204,7 @@ def test_an_unknown_action_does_nothing(client, call):
     assert rows() == before
 
 
-# Permissions. `tests/admin/test_roles.py` tests those of every page of the admin.
+# Permissions. `tests/admin/test_roles.py` tests every page of the admin.
 
 
 @pytest.mark.parametrize("role", ROLES)

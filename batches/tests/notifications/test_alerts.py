@@ -75,7 +75,7 @@ def test_a_returning_worker_notifies_late():
     age_workers(3 * HOUR)
     assert write_alerts(is_back=True) == 1
     assert subjects() == ["No worker ran for 3 h 00 min"]
-    assert "A worker is back since " in word_letter(deliveries()[0]).text
+    assert "A worker started at " in word_letter(deliveries()[0]).text
 
 
 def test_without_any_worker_so_far_the_time_begins_with_the_subscription():

@@ -145,11 +145,11 @@ def test_a_profile_is_reported_once_when_it_begins_to_fail_and_once_when_it_reco
     for result in (failed("Gone."), failed("Gone."), failed("Gone."), ok(), ok(), failed(), ok()):
         run_list(found, result, ok())
         prepare_messages()
-    told_of = [
+    reported = [
         (content["topics"], [profile["error"] for profile in content[content["topics"][0]]["profiles"]])
         for content in read_contents()
     ]
-    assert told_of == [(["failing"], ["Gone."]), (["recovered"], [""])]
+    assert reported == [(["failing"], ["Gone."]), (["recovered"], [""])]
     assert [letter.subject for letter in letters()] == [
         "1 profile began to fail in “Press”",
         "1 profile recovered in “Press”",
@@ -385,7 +385,7 @@ def test_an_inactive_subscription_gets_nothing_and_its_messages_wait():
     assert off.deliveries.count() == 0
 
 
-def test_a_webhook_gets_the_events_of_its_subscription_and_not_those_of_every_batch_unless_it_wants_them():
+def test_a_webhook_gets_the_events_of_its_subscription_and_of_every_batch_only_if_it_wants_them():
     found = make_list("Press", 1)
     webhook = make_webhook(every_batch=False)
     subscription = subscribe(found, webhook.url, channel="webhook", topics=["done"])

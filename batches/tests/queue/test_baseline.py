@@ -132,7 +132,7 @@ def test_a_comparison_counts_new_stories_only(manager):
     assert compare(second).stories == 1
 
 
-def test_a_corrected_address_has_a_baseline_of_its_own(manager):
+def test_a_corrected_address_has_a_new_baseline(manager):
     found = make_list("it", 1, count_first=False)
     check("a", "b")
     assert manager.correct_address(found.pk, urls(1)[0], "https://other.example/")

@@ -38,7 +38,7 @@ IMPOSSIBLE = {
     "a negative number of failures": {"failed_checks": -1},
     "a negative number of skipped profiles": {"skipped_profiles": -1},
     "a negative number of stories": {"stories_found": -1},
-    "negative take-overs": {"takeovers": -1},
+    "negative takeovers": {"takeovers": -1},
     **{f"no {field}": {field: None} for field in REQUIRED},
     "deleted but queued": {"status": "queued", "position": 7, "deleted_at": NOW},
     "deleted but running": {"status": "running", "position": 0, "deleted_at": NOW},

@@ -129,7 +129,7 @@ def test_a_killed_edit_shows_nothing_and_blocks_nobody_for_ever(number, edit, fo
     assert findings() == []
     assert read(found) == urls(12)
     expire_edit()
-    assert findings() == ["Rows of an edit that is over are left in 1 list."]
+    assert findings() == ["Rows of a finished edit are left in 1 list."]
     assert read(found) == urls(12)
     manager.purge_deleted()
     assert_settled(found)
@@ -164,7 +164,7 @@ def test_a_worker_settles_a_list_after_a_killed_edit(number, found, manager, at_
     with pytest.raises(Killed):
         manager.remove_profiles(found.pk, urls(10))
     assert urls_of(found) == urls_of(manager.run_list(found.pk)) == urls(12)[10:]
-    assert findings() == ["Rows of an edit that is over are left in 1 list."]
+    assert findings() == ["Rows of a finished edit are left in 1 list."]
     monkeypatch.setattr(editions, "_settle_rows", settle)
     manager.purge_deleted()
     assert_settled(found)

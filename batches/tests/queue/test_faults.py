@@ -348,7 +348,7 @@ IN_SEVERAL_TRANSACTIONS = {
     "run_list",
     "delete_list",
     "queue_due_lists",
-    # A profile may be in many batches, and stays until it is in none.
+    # A profile may be in many batches, and stays until the last of them is cleaned.
     "forget_profile",
     # The heartbeat of the worker comes first, or after the heartbeat of the lease.
     "claim_run",

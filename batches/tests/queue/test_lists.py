@@ -194,7 +194,11 @@ def test_removing_more_than_a_tenth_has_to_be_allowed(manager):
 def test_an_import_that_would_empty_a_list_has_to_be_allowed(manager):
     found = make_list(profiles=1)
     with unchanged():
-        assert manager.sync_list(found.pk, []).code == Code.TOO_MANY_REMOVALS
+        refusal = manager.sync_list(found.pk, [])
+    assert refusal.code == Code.TOO_MANY_REMOVALS
+    assert refusal.message == (
+        "This would remove the only profile of “a list”. Check the list, then confirm the removal."
+    )
     assert manager.sync_list(found.pk, [], allow_removals=True) == ListChange(removed=1)
 
 
@@ -345,9 +349,8 @@ def test_a_list_has_one_run_at_a_time(status, code, manager):
     with unchanged():
         refusal = manager.run_list(found.pk)
     assert refusal.code == code
-    assert (
-        refusal.message == f"A run of “News” {'is running' if status == 'running' else 'waits at position 1'} already."
-    )
+    state = "running" if status == "running" else "waiting at position 1"
+    assert refusal.message == f"A run of “News” is already {state}."
 
 
 @pytest.mark.django_db(transaction=True)

@@ -92,7 +92,7 @@ def test_data_survive_the_way_back_to_each_step_and_forward_again(every):
     assert_constrained()
 
 
-def test_the_last_worker_of_the_queue_has_a_row_of_its_own():
+def test_the_last_worker_of_the_queue_gets_its_own_row():
     note_worker("host:1")
     seen_at = Worker.objects.get().seen_at
     with Queue.objects.locked():
@@ -113,7 +113,7 @@ def repeat(batch):
 
 @of_an_older_version
 def test_batches_that_repeat_each_other_become_the_runs_of_a_list():
-    """A chain, a batch that was repeated twice, another of the same name, one without its previous, one by itself."""
+    """A chain, a batch that was repeated twice, another of the same name, one without its previous, a single one."""
     make_batch("alone", 2)
     news = make_batch("News", 3, priority=2, checker="http")
     chain = [news, repeat(news), repeat(repeat(news))]

@@ -40,7 +40,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def codes(answers):
-    """True for a success, else the code of the refusal; sorted, since either caller may be the first."""
+    """True for a success, otherwise the code of the refusal; sorted, since either caller may be the first."""
     return sorted((True if answer else answer.code for answer in answers), key=str)
 
 

@@ -118,7 +118,7 @@ def test_the_last_of_several_results_for_a_profile_in_one_call_is_recorded(run):
     assert_consistent()
 
 
-def test_results_for_unknown_profiles_and_for_those_of_other_batches_are_ignored(run):
+def test_results_for_unknown_profiles_and_for_profiles_of_other_batches_are_ignored(run):
     other = make_batch("other", 5)
     stranger = other.profiles.order_by("pk")[4].profile_id
     record(run, [(stranger, ok("s", etag="x")), (10**15, ok("t")), (-1, ok()), (profile_ids(run.batch)[0], ok())])

@@ -88,7 +88,7 @@ def test_others_work_between_the_chunks_and_see_the_new_status_and_counters(case
         assert in_thread(lambda: BatchManager().rename_batch(done.pk, f"{len(seen)}")).result(TIMEOUT)
         assert (done.status, done.position, counters(done)) == ("queued", 1, after)
         assert manager.claim_run("worker") is None  # not before the rows are ready
-        assert [finding.message for finding in diagnose()] == ["Previous results are left in 1 batch checked again."]
+        assert [finding.message for finding in diagnose()] == ["Previous results are left in 1 rechecked batch."]
         seen.append(row_statuses(done))
 
     done.refresh_from_db()

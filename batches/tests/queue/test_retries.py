@@ -139,7 +139,7 @@ def test_an_interrupted_retry_by_reason_continues_with_the_same_reasons(change, 
     monkeypatch.undo()
     done.refresh_from_db()
     assert_ledger_is_exact(done)
-    assert [finding.message for finding in diagnose()] == ["Previous results are left in 1 batch checked again."]
+    assert [finding.message for finding in diagnose()] == ["Previous results are left in 1 rechecked batch."]
     assert change is None or change(manager, done.pk)
     manager.finish_resets()
     assert row_statuses(done) == WITHOUT_GONE

@@ -74,7 +74,7 @@ def test_a_short_lived_process_represents_others_until_the_next_is_due():
     assert (names(), Worker.objects.alive().exists()) == ([], False)
 
 
-def test_a_worker_that_starts_has_a_new_start_and_forgets_those_of_long_ago():
+def test_a_worker_that_starts_has_a_new_start_and_forgets_old_workers():
     for name in ("it", "lost", "ended", "of today"):
         start_worker(name)
     end_worker("ended")

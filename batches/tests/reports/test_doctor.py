@@ -262,7 +262,7 @@ def test_rows_without_a_batch_are_deleted():
         for model in (Partition, Lease, BatchProfile, Attempt, StoryResult, BatchLog):
             stack.enter_context(unconstrained(model))
         Batch.everything.filter(pk=lost.pk)._raw_delete("default")
-        assert "Left without their batch, list or profile: 3 batch profiles." in messages()
+        assert "Rows without their batch, list or profile: 3 batch profiles." in messages()
         assert len(messages()) == 6
         assert_is_repaired()
     assert set(BatchProfile.objects.values_list("batch", flat=True)) == {kept.pk}
@@ -276,7 +276,7 @@ def test_profiles_of_a_list_that_is_gone_are_deleted():
     kept, lost = make_list("kept", 2), make_list("lost", 3)
     with unconstrained(ListProfile), unconstrained(BatchLog):
         ProfileList.objects.filter(pk=lost.pk)._raw_delete("default")
-        assert messages() == ["Left without their batch, list or profile: 3 profiles of lists."]
+        assert messages() == ["Rows without their batch, list or profile: 3 profiles of lists."]
         assert_is_repaired()
         BatchLog.objects.filter(list=lost.pk).update(list=None)
     assert set(ListProfile.objects.values_list("list", flat=True)) == {kept.pk}

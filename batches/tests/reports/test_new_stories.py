@@ -36,7 +36,7 @@ def numbers(page):
     return [story.pk for story in page.stories]
 
 
-def test_the_newest_come_first_without_the_baseline_and_those_of_which_only_the_id_is_left(find):
+def test_the_newest_come_first_without_the_baseline_and_without_pruned_stories(find):
     find("https://a.example/", 1)
     find("https://a.example/", 2, is_baseline=True)
     StoryResult.objects.filter(pk=find("https://a.example/", 3).pk).update(found_at=None)
@@ -55,7 +55,7 @@ def test_a_page_ends_where_the_next_one_begins(find, monkeypatch):
     assert numbers(read_page(Selection(after=3))) == [4]
 
 
-def test_a_day_is_that_of_the_projects_time_zone(find):
+def test_a_day_is_in_the_projects_time_zone(find):
     with timezone.override("Pacific/Auckland"):
         day = timezone.localdate()
         start, instant = start_of(day), timedelta(microseconds=1)
@@ -78,7 +78,7 @@ def test_stories_that_were_found_at_the_same_time_belong_to_their_days_whatever_
     assert numbers(read_page(Selection(day=TODAY - timedelta(1)))) == [2]
 
 
-def test_the_stories_of_a_list_are_those_of_its_profiles_now(find):
+def test_the_stories_of_a_list_belong_to_its_current_profiles(find):
     found = make_list("it", 2)  # https://example.org/0 and /1
     find("https://example.org/0", 1)
     find("https://example.org/1", 2)

@@ -74,7 +74,7 @@ def start_harness(vendor, names):
 
 @pytest.fixture(scope="module")
 def outcomes(runs):
-    """Reads what came of each fault and each mutant on a database, once."""
+    """Reads the outcome of each fault and each mutant on a database, once."""
     read = {}
 
     def outcomes(vendor):
@@ -93,7 +93,7 @@ def outcomes(runs):
 def test_nothing_is_lost_and_nothing_is_done_twice(vendor, name, outcomes):
     outcome = outcomes(vendor)[name]
     if reason := outcome["not_tried"]:
-        # A program can be installed anywhere; root and network namespaces are not to be had everywhere.
+        # A program can be installed anywhere; root and network namespaces are not available everywhere.
         is_installable = re.search("is missing|is not installed", reason)
         (skip_or_fail if is_installable else pytest.skip)(f"{name} was not tried: {reason}")
     assert outcome["breaches"] == [], outcome["replay"]

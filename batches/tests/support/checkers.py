@@ -71,7 +71,7 @@ class OwnNames(HttpChecker):
 
 
 class Hung(Checker):
-    """Waits in a thread that nothing can end, as a look-up of a name does."""
+    """Waits in a thread that nothing can end, as a lookup of a name does."""
 
     async def check(self, profile):
         await asyncio.to_thread(threading.Event().wait)

@@ -1,4 +1,4 @@
-"""The feeds of the demo, at a moment that always is the same and without delays."""
+"""The feeds of the demo, at a fixed moment and without delays."""
 
 from threading import Thread
 

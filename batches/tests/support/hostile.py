@@ -23,7 +23,7 @@ from batches.tests.conftest import skip_or_fail
 
 from .feedserver import FeedServer, Reply
 
-#: For checks of hostile responses. Some trickle for ever, and end with this time-out.
+#: For checks of hostile responses. Some trickle for ever, and end with this timeout.
 CONFIG: Mapping[str, Any] = {"timeout": 0.5, "retries": 0, "max_body": 5_000_000, "allowed_networks": ("127.0.0.0/8",)}
 
 HEAD = b"HTTP/1.1 200 OK\r\n"

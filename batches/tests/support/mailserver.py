@@ -1,4 +1,4 @@
-"""A real mail server on this machine. It keeps what it accepts, and can refuse, hang, or break off."""
+"""A real mail server on this machine. It keeps what it accepts, and can refuse, hang, or disconnect."""
 
 import asyncio
 from collections.abc import Callable

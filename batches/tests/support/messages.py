@@ -12,7 +12,7 @@ IGNORED = ["tests", "migrations", "management", "benchmarks", "stress", "docs", 
 
 
 class Command(makemessages.Command):
-    """Knows also how texts are written that a page translates later: see `batches.text`."""
+    """Also collects the texts that a page translates later: see `batches.text`."""
 
     xgettext_options = [*makemessages.Command.xgettext_options, "--keyword=Sentence:1", "--keyword=choose_plural:1,2"]
 

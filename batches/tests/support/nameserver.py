@@ -81,7 +81,7 @@ class NameServer:
         return reply
 
     def _next(self, name: str, kind: str) -> Sequence[str] | str:
-        """A look-up asks for addresses of both families, in any order."""
+        """A lookup asks for addresses of both families, in any order."""
         if kind == "A":
             self.asked.append(name)
         answers = self._answers.get((name, kind), ["NXDOMAIN"])

@@ -56,7 +56,7 @@ COMMANDS: dict[str, Callable[[str], None]] = {
 
 
 def obey(body: Body, *, thoroughly: bool) -> Reading:
-    """A body is a command and its argument, and white space up to the size that a test wants."""
+    """A body is a command and its argument, and whitespace up to the size that a test wants."""
     command, _, argument = body.content.decode().strip().partition(" ")
     if command in COMMANDS:
         COMMANDS[command](argument)

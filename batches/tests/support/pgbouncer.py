@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 from .postgres import DATABASE, run_as, unprivileged_account
 from .processes import wait_until
 
-#: Debian keeps it where only root's path leads.
+#: Debian keeps it in a directory that only root has in its PATH.
 PROGRAM = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
 PORT = 6432
 

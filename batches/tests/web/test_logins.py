@@ -107,7 +107,7 @@ def test_a_form_of_another_site_does_not_count():
     assert log_in(password="right").status_code == 302
 
 
-def test_an_address_behind_our_proxy_is_that_of_the_visitor(settings):
+def test_behind_our_proxy_the_address_of_the_visitor_counts(settings):
     settings.BATCHES |= {"API_PROXIES": 1}
     headers = [{"X-Forwarded-For": f"10.0.0.{number}, 192.0.2.9"} for number in range(4)]
     fields = {"password": "wrong"}

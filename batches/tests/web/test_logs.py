@@ -86,7 +86,7 @@ def log_and_answer(request):
 urlpatterns = [path("logs/", log_and_answer)]
 
 
-def test_each_request_has_an_id_of_its_own_in_the_lines_of_its_view(lines, settings):
+def test_each_request_has_its_own_id_in_the_lines_of_its_view(lines, settings):
     settings.ROOT_URLCONF = __name__
     names = [Client().get("/logs/")["X-Request-ID"] for _ in range(2)]
     assert names[0] != names[1]

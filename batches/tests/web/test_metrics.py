@@ -62,9 +62,10 @@ def test_without_a_token_the_address_does_not_exist(settings):
     assert Client().get("/metrics").status_code == 404
 
 
-def test_a_short_token_is_a_problem():
-    [problem] = config_from_mapping({"METRICS_TOKEN": "changeme"}).problems()
-    assert problem.startswith("BATCHES['METRICS_TOKEN'] has 8 characters, so it could be guessed. Use at least 20:")
+@pytest.mark.parametrize(("token", "length"), [("changeme", "8 characters"), ("x", "1 character")])
+def test_a_short_token_is_a_problem(token, length):
+    [problem] = config_from_mapping({"METRICS_TOKEN": token}).problems()
+    assert problem.startswith(f"BATCHES['METRICS_TOKEN'] has {length}, so it could be guessed. Use at least 20:")
 
 
 def test_a_database_of_another_version_is_reported(ask):

@@ -164,7 +164,7 @@ def test_a_name_that_is_public_at_first_and_inside_from_then_on_leads_nowhere(in
 
 @pytest.mark.slow
 def test_in_a_network_where_every_address_answers_none_inside_is_connected_to():
-    """Here libcurl connects by itself, and would reach any address."""
+    """Here libcurl opens its own connections, and would reach any address."""
     if shutil.which("unshare") is None or shutil.which("ip") is None or os.geteuid() != 0:
         pytest.skip("A network of one's own needs root, unshare and ip.")
     command = ("unshare", "--net", sys.executable, "-m", network.__name__)

@@ -16,7 +16,7 @@ from .conftest import run_with
 
 #: The maximum cost of each response. A bomb is 400 MB.
 MAX_BYTES = 150_000_000
-#: A request ends with its time-out. Reading a document has no time-out, and the machine may be busy.
+#: A request ends with its timeout. Reading a document has no timeout, and the machine may be busy.
 MAX_SECONDS = 60.0
 
 
@@ -43,7 +43,7 @@ def test_each_hostile_response_gets_its_reason_and_costs_little_memory_and_time(
                 await check(patient, kind)
             assert time.monotonic() - started < MAX_SECONDS, kind
 
-    # Only those that trickle for ever reach their time-out.
+    # Only those that trickle for ever reach their timeout.
     run_with(FeedChecker(Config(**CONFIG | {"timeout": WAIT_SECONDS, "per_host": 1000})), check_all)
     assert results.pop("good").ok
     assert list(results.keys() ^ kinds) == []

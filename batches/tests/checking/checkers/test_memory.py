@@ -141,7 +141,7 @@ def test_large_bodies_that_arrive_at_the_same_moment_are_received_one_after_the_
 
 @pytest.mark.slow
 def test_waiting_for_memory_is_not_charged(server, monkeypatch):
-    """A body that waits may wait longer than any time-out."""
+    """A body that waits may wait longer than any timeout."""
     size, timeout = 1_000_000, 1.0
     monkeypatch.setattr(client_module, "MEMORY_BYTES", 0)
     server.answer("/", bytes(size))

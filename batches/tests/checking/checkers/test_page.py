@@ -110,7 +110,7 @@ WITHOUT_FEED = [
     ],
     ids=short,
 )
-def test_the_feed_that_a_page_declares_is_found_wherever_it_stands(head, feed):
+def test_the_feed_that_a_page_declares_is_found_anywhere_in_it(head, feed):
     found = [read_page(document, ADDRESS).feeds for document in (page(head), page(body=head))]
     assert found == [[feed] if feed else []] * 2
 

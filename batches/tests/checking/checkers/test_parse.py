@@ -1,6 +1,6 @@
 """Documents of every make are read, as far as possible, into stories that stay the same from check to check.
 
-Most attacks stand in `support/hostile.py`.
+Most attacks are in `support/hostile.py`.
 """
 
 import json
@@ -330,7 +330,7 @@ def based(link: str = "a", channel: str = "", item: str = "", home: str = "https
     return f"<rss {channel}><channel><link>{home}</link>{link}</channel></rss>"
 
 
-#: Documents, all at ADDRESS, with the address of a link to "a" (or as it stands there).
+#: Documents, all at ADDRESS, with the address of a link to "a" (or as it is written there).
 RELATIVE = {
     based(): "https://www.other.example/news/a",
     based("/a?b#c"): "https://www.other.example/a?b#c",

@@ -26,7 +26,7 @@ def names(names: NameServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[NameSe
 
 @pytest.fixture
 def endless(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No look-up times out during the test."""
+    """No lookup times out during the test."""
     monkeypatch.setattr(resolver_module, "TRIES", 1000)
     monkeypatch.setattr(resolver_module, "MAX_SECONDS", 3600.0)
 
@@ -184,7 +184,7 @@ def test_a_resolver_is_closed_at_once_whatever_it_waits_for(names, endless):
 
 
 def test_a_check_keeps_its_place_if_the_name_is_found_at_once(names, server):
-    """Otherwise, any number of checks could run after their look-ups."""
+    """Otherwise, any number of checks could run after their lookups."""
     names.answer("good.example", ["127.0.0.1"])
     server.answer("/", body=b"a")
     waits: list[bool] = []
