@@ -29,8 +29,7 @@ class Heartbeat:
     seconds ago, so that nobody has taken over. `on_lapsed` is called when the lease has expired, and `on_renewed` after
     each beat that has renewed it.
 
-    A loop that is blocked for more than `patience` seconds will not recover. Then the beats stop, so that another
-    worker takes over.
+    While the loop is blocked for more than `patience` seconds, there are no beats, so that another worker takes over.
     """
 
     def __init__(
@@ -87,12 +86,15 @@ class Heartbeat:
         self._end_of_lease = self._loop.call_later(left if left > 0 else LOOP_INTERVAL, self._watch_lease)
 
     def _run(self) -> None:
+        was_blocked = False
         try:
             while not self._ended.wait(min(INTERVAL, self._lease / 3)):
-                if time.monotonic() - self._seen > self._patience:
+                is_blocked = time.monotonic() - self._seen > self._patience
+                if not is_blocked:
+                    self._call()
+                elif not was_blocked:
                     logger.error("The event loop has been blocked for more than %g s. The lease ends.", self._patience)
-                    return
-                self._call()
+                was_blocked = is_blocked
         except RuntimeError:
             if not self._loop.is_closed():  # if the worker has ended while this call waited for the database
                 raise

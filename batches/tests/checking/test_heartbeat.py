@@ -1,4 +1,4 @@
-"""The heartbeat: a beat that takes long, and one after the end of its event loop."""
+"""The heartbeat: a beat that takes long, one after the end of its event loop, and those after a long freeze."""
 
 import asyncio
 import threading
@@ -6,7 +6,10 @@ import time
 
 from batches.checking import heartbeat as heartbeat_module
 from batches.checking.heartbeat import Heartbeat
-from batches.tests.support.processes import WAIT_SECONDS
+from batches.tests.support.processes import WAIT_SECONDS, wait_until
+
+#: Callbacks.
+NOTHING = dict.fromkeys(("on_refused", "on_lapsed", "on_renewed"), lambda *_: None)
 
 
 def test_a_beat_that_returns_from_the_database_after_the_end_of_the_worker_does_nothing(monkeypatch):
@@ -24,12 +27,28 @@ def test_a_beat_that_returns_from_the_database_after_the_end_of_the_worker_does_
         async with heartbeat:
             assert await asyncio.to_thread(beats.wait, WAIT_SECONDS)
 
-    callbacks = dict.fromkeys(("on_refused", "on_lapsed", "on_renewed"), lambda *_: None)
-    heartbeat = Heartbeat(beat, renewed=time.monotonic(), lease=60.0, patience=60.0, **callbacks)
+    heartbeat = Heartbeat(beat, renewed=time.monotonic(), lease=60.0, patience=60.0, **NOTHING)
     asyncio.run(work())
     ended.set()
     heartbeat._thread.join(WAIT_SECONDS)
     assert raised == []
+
+
+def test_a_worker_that_was_frozen_for_too_long_renews_its_lease_again(monkeypatch, caplog):
+    """Otherwise it would check nothing from then on, and wait for ever."""
+    monkeypatch.setattr(heartbeat_module, "INTERVAL", 0.001)
+    monkeypatch.setattr(heartbeat_module, "LOOP_INTERVAL", 0.001)
+    beats = threading.Semaphore(0)
+
+    async def work():
+        async with heartbeat:
+            wait_until(lambda: "The event loop has been blocked for more than 0.05 s." in caplog.text)
+            while beats.acquire(blocking=False):
+                pass  # those from before
+            assert await asyncio.to_thread(beats.acquire, timeout=WAIT_SECONDS)
+
+    heartbeat = Heartbeat(lambda: not beats.release(), renewed=time.monotonic(), lease=60.0, patience=0.05, **NOTHING)
+    asyncio.run(work())
 
 
 def test_checks_start_again_after_a_beat_during_which_the_lease_has_expired(monkeypatch):
