@@ -16,8 +16,8 @@ from django.conf import settings
 
 from batches.conf import Config
 from batches.tests.docs.test_code import assert_accepted
-from batches.tests.management.test_serve import free_port
 from batches.tests.support.environment import READ_BY_SETTINGS
+from batches.tests.support.ports import free_port
 from batches.tests.support.processes import Commands, run_python
 
 ROOT = settings.BASE_DIR

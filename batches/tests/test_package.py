@@ -26,8 +26,9 @@ from packaging.utils import canonicalize_name
 
 import batches
 from batches.tests.hosts.steps import read_step
-from batches.tests.management.test_serve import free_port, press_ctrl_c
+from batches.tests.management.test_serve import press_ctrl_c
 from batches.tests.support.feedserver import FeedServer
+from batches.tests.support.ports import free_port
 from batches.tests.support.processes import WAIT_SECONDS, Command, Commands, run_python
 
 pytestmark = pytest.mark.slow

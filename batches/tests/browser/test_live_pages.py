@@ -1,7 +1,6 @@
 """The common behaviour of the live pages (live.js): polling, outages, refusals, and updates that disturb nobody."""
 
 import re
-import socket
 
 import pytest
 from django.contrib.auth.models import User
@@ -12,6 +11,7 @@ from playwright.sync_api import expect
 from batches.batch_manager import BatchManager
 from batches.models import Batch
 from batches.tests.support.factories import waiting_names
+from batches.tests.support.ports import free_port
 
 from ..admin.conftest import QUEUE, batch_with, page_of, reread
 from .steps import (
@@ -94,8 +94,7 @@ def test_a_page_polls_less_and_less_often_while_the_server_does_not_answer(open_
 def test_an_outage_is_reported_until_the_server_is_back(open_page, commands, problems):
     problems.expected += ["ERR_CONNECTION_REFUSED", "ERR_CONNECTION_RESET", "ERR_EMPTY_RESPONSE"]
     batch = batch_with("running", name="before", ok=1, pending=1)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        address = f"127.0.0.1:{listener.getsockname()[1]}"
+    address = f"127.0.0.1:{free_port()}"
     server = start_server(commands, address)
     page = open_page(page_of(batch), server=f"http://{address}")
     mark(page)

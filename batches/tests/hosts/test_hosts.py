@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from batches.tests.api.conftest import COMMITTED
-from batches.tests.management.test_serve import free_port
+from batches.tests.support.ports import free_port
 from batches.tests.support.processes import WAIT_SECONDS, Commands, all_in_one
 
 #: The projects are made once on each database.

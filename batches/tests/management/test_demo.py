@@ -28,14 +28,14 @@ from batches.management.commands.demo import demo_port
 from batches.management.commands.serve import Command as Serve
 from batches.models import Batch, Profile
 from batches.tests.support.factories import everything
+from batches.tests.support.ports import free_port
 
 NOON = 1_800_000_000.0
 
 
 @pytest.fixture
 def feed_port():
-    with socket.create_server((demo.HOST, 0)) as listener:
-        return listener.getsockname()[1]
+    return int(free_port())
 
 
 @pytest.fixture

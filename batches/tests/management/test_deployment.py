@@ -15,9 +15,9 @@ import pytest
 from django.conf import settings
 
 from batches.tests.conftest import skip_or_fail
-from batches.tests.management.test_serve import free_port
 from batches.tests.support.documents import read_page
 from batches.tests.support.nameserver import NameServer
+from batches.tests.support.ports import free_port
 from batches.tests.support.processes import WAIT_SECONDS, Commands, run_python, wait_until
 from batches.tests.test_production import POLICY, PRODUCTION
 

@@ -21,6 +21,7 @@ from batches.management.commands import serve as serve_module
 from batches.models import Batch, BatchProfile, Lease
 from batches.tests.support.brokers import open_broker
 from batches.tests.support.factories import make_batch
+from batches.tests.support.ports import free_port
 from batches.tests.support.processes import WAIT_SECONDS, Commands, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.databases("sqlite"), pytest.mark.django_db(transaction=True)]
@@ -52,11 +53,6 @@ def assert_gone(pids):
 
 
 # -- manage.py serve ---------------------------------------------------------------------------------------------------
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return str(listener.getsockname()[1])
 
 
 def find_ports():

@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from abc import ABC, abstractmethod
@@ -17,6 +16,7 @@ from kombu import Connection
 from batches.checking.celery_settings import CHECKS, QUEUES
 from batches.tests.conftest import skip_or_fail
 
+from .ports import free_port
 from .postgres import run_as, unprivileged_account
 from .processes import wait_until
 
@@ -108,7 +108,7 @@ class Redis(Broker):
         self.url = f"redis://127.0.0.1:{self.port}/0"
 
     def _launch(self) -> subprocess.Popen[bytes]:
-        address = ("--port", str(self.port), "--bind", "127.0.0.1")
+        address = ("--port", self.port, "--bind", "127.0.0.1")
         return self._run(REDIS, *address, "--save", "", "--appendonly", "no")
 
     def empty(self) -> None:
@@ -131,17 +131,17 @@ class RabbitMQ(Broker):
             "PATH": os.environ["PATH"],
             "LC_ALL": "C",
             "HOME": str(directory),
-            "ERL_EPMD_PORT": str(free_port()),
+            "ERL_EPMD_PORT": free_port(),
             "ERL_EPMD_ADDRESS": "127.0.0.1",
             "RABBITMQ_CONF_ENV_FILE": str(directory / "environment"),
             "RABBITMQ_CONFIG_FILE": str(directory / "rabbitmq"),
-            "RABBITMQ_DIST_PORT": str(free_port()),
+            "RABBITMQ_DIST_PORT": free_port(),
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(directory / "plugins"),
             "RABBITMQ_LOG_BASE": str(directory / "log"),
             "RABBITMQ_MNESIA_BASE": str(directory / "data"),
             "RABBITMQ_NODENAME": f"batches{self.port}@localhost",
             "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
-            "RABBITMQ_NODE_PORT": str(self.port),
+            "RABBITMQ_NODE_PORT": self.port,
             # One scheduler that does not spin: the tests have two cores.
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 1:1 +sbwt none",
         }
@@ -186,9 +186,3 @@ def open_broker(name: str) -> Iterator[Broker]:
             yield broker
     except BrokerUnavailableError as error:
         skip_or_fail(str(error))
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port

@@ -18,10 +18,10 @@ from batches.metrics import REGISTRY
 from batches.models import Batch
 from batches.reports.figures import QueueCollector
 from batches.tests.conftest import skip_or_fail
-from batches.tests.management.test_serve import free_port
 from batches.tests.support.documents import read_page
 from batches.tests.support.factories import half_checked, values_of
 from batches.tests.support.feedserver import Reply
+from batches.tests.support.ports import free_port
 from batches.tests.support.processes import WAIT_SECONDS, wait_until
 from batches.tests.support.working import commands, server
 
