@@ -2,14 +2,17 @@
 
 import gc
 import os
+import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
 from zlib import crc32
 
+import hypothesis
 import pytest
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
@@ -19,6 +22,7 @@ from django.contrib.contenttypes.models import ContentType
 from django.db import DEFAULT_DB_ALIAS, connection, connections, transaction
 from django.test import TransactionTestCase
 from django.test.utils import setup_databases
+from django.utils import timezone
 
 from batches.tests.support.postgres import PostgresUnavailableError, temporary_postgres
 from batches.tests.support.tables import run_sql
@@ -32,6 +36,7 @@ ROOMS_OF_SQL = {"queue", "reports"}
 FOUND = pytest.StashKey[list[pytest.Item]]()
 #: In one table. Removing them takes 50 ms.
 MOST_DEAD_BYTES = 1 << 20
+SECONDS_OF_A_DAY = 86_400
 #: Takes 50 ms for the half a million objects of the tests.
 count_frozen_objects = gc.get_freeze_count
 
@@ -46,6 +51,9 @@ def pytest_configure() -> None:
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
     # Each new client loads the middleware, and whitenoise would scan all static files: 10 ms.
     settings.WHITENOISE_AUTOREFRESH = True
+    # An example may take as long as a busy machine needs for it.
+    hypothesis.settings.register_profile("patient", deadline=None)
+    hypothesis.settings.load_profile("patient")
     TransactionTestCase._fixture_teardown = lambda _: empty_tables()
 
 
@@ -82,6 +90,13 @@ def pytest_collection_finish() -> None:
     gc.get_freeze_count = lambda: 1  # each worker asks whether it is 0
     gc.set_threshold(10_000, 20, 20)
     gc.enable()
+
+
+def pytest_runtest_setup() -> None:
+    """Starts no test in the last minute of a day (UTC): many say what happens today, and end today, too."""
+    left = SECONDS_OF_A_DAY - time.time() % SECONDS_OF_A_DAY
+    if left < 60:
+        time.sleep(left + 0.1)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -258,6 +273,14 @@ def remove_bloat(tables: list[str]) -> None:
 def vendor(django_db_setup: None) -> str:
     """ "sqlite" or "postgresql"."""
     return connection.vendor
+
+
+@pytest.fixture
+def stopped_clock(monkeypatch: pytest.MonkeyPatch) -> datetime:
+    """The time at which Python's clock stands still. Databases and processes have their own."""
+    now = timezone.now()
+    monkeypatch.setattr(timezone, "now", lambda: now)
+    return now
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from batches.conf import command_line
 from batches.models import Batch, Lease, Profile, Worker
 from batches.queue.workers import end_worker, note_worker
 from batches.reports.days import Day, sum_up_day
+from batches.reports.outlook import forecast_queue
 
 from ..support.factories import empty_leases, make_batch, make_list
 from .conftest import QUEUE, SCRIPT, batch_with, document, listed, parts, story, text_of, user_of, user_with, words
@@ -42,9 +43,7 @@ def run_of(name, *, seconds=10, **outcomes):
     return batch
 
 
-def test_it_says_what_runs_and_when_it_is_done(client, monkeypatch):
-    now = timezone.now()
-    monkeypatch.setattr(timezone, "now", lambda: now)  # both requests come in the same minute
+def test_it_says_what_runs_and_when_it_is_done(client, stopped_clock, monkeypatch):
     run_of("the press", ok=3, failed=2, pending=5, stories=[story()])
     make_batch("next", profiles=10)
     shown = tiles(client.get(INDEX))
@@ -57,6 +56,8 @@ def test_it_says_what_runs_and_when_it_is_done(client, monkeypatch):
     assert end.startswith("All done about ")
     assert shown["Worker"] == ["Working"]
     assert shown["Speed"] == ["0.5/s", "profiles, this run"]
+    outlook = forecast_queue()  # of one moment
+    monkeypatch.setattr(dashboard, "forecast_queue", lambda: outlook)
     page, fetched = parts(client.get(INDEX)), parts(client.get(LIVE))
     assert (
         fetched.keys()
@@ -120,7 +121,7 @@ def test_it_warns_of_missing_heartbeats_a_hold_and_errors(client):
     assert shown["Running"][2] == "Its end is not known"
 
 
-def test_a_day_has_the_batches_that_were_done_on_it_in_the_time_zone(settings):
+def test_a_day_has_the_batches_that_were_done_on_it_in_the_time_zone(settings, stopped_clock):
     settings.TIME_ZONE = "Asia/Kathmandu"  # UTC+05:45
     timezone.get_default_timezone.cache_clear()
     midnight = timezone.localtime().replace(hour=0, minute=0, second=0, microsecond=0)

@@ -139,7 +139,7 @@ def fuzz(monkeypatch, examples, phases):
     ids=["JSON", "a form", "a file"],
 )
 def test_no_bytes_cause_a_server_error(client, content_type, template, contents, count):
-    @settings(max_examples=count, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=count, suppress_health_check=[HealthCheck.too_slow])
     @given(contents)
     def check(content):
         answer = client.post("/api/batches/", template % content, content_type=content_type)

@@ -79,13 +79,13 @@ def test_expired_tokens_and_tokens_of_inactive_users_are_refused():
     assert client.get("/api/v1/queue/").status_code == 401
 
 
-def test_the_last_use_is_written_once_a_minute():
+def test_the_last_use_is_written_once_a_minute(stopped_clock):
     client = client_with(make_root())
     assert AccessToken.objects.get().last_used_at is None
     uses = []
     for ago in (0, 59, 61):
         AccessToken.objects.filter(last_used_at__isnull=False).update(
-            last_used_at=timezone.now() - timedelta(seconds=ago)
+            last_used_at=stopped_clock - timedelta(seconds=ago)
         )
         before = AccessToken.objects.get().last_used_at
         assert client.get("/api/v1/queue/").status_code == 200

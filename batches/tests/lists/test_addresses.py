@@ -177,7 +177,7 @@ addresses = st.builds(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(addresses | st.text(st.characters(exclude_categories=())))
 def test_a_normal_form_is_ascii_has_a_host_and_gives_itself(text):
     try:

@@ -100,7 +100,7 @@ def test_a_delay_is_shorter_than_the_time_between_two_runs():
 FIELDS = st.text("0123456789*,-/#LWMONJAN ?", max_size=6)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(FIELDS, min_size=4, max_size=6).map(" ".join) | st.text(max_size=30))
 def test_no_text_causes_a_fault_and_an_accepted_one_has_times_and_words(expression):
     try:
@@ -112,7 +112,7 @@ def test_no_text_causes_a_fault_and_an_accepted_one_has_times_and_words(expressi
         assert next_times(expression, BERLIN, NOW)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     st.sampled_from(["30 2 * * *", "*/20 * * * *", "0 1-3 * * *", "15 3 * * 0", "0,30 2 25-31 3,10 *"]),
     st.sampled_from([BERLIN, "America/New_York", "Australia/Lord_Howe", "Africa/Casablanca", "Asia/Kolkata"]),

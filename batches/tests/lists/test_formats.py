@@ -310,7 +310,7 @@ cut_lists = st.tuples(st.sampled_from(WHOLE), st.integers(0, 200), pieces).map(
 contents = st.lists(pieces, max_size=20).map(b"".join) | st.binary(max_size=200) | json_lines | cut_lists
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(contents, st.sampled_from([*FORMATS, None]))
 def test_any_bytes_are_imported_or_refused_with_one_sentence(content, format):
     try:

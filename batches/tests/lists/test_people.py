@@ -368,7 +368,7 @@ def build(parent, tree):
         build(element, child)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(trees, min_size=1, max_size=3), st.sampled_from(["utf-8", "us-ascii", "utf-16", "koi8-r"]))
 def test_well_formed_opml_gives_what_an_xml_parser_reads(trees, encoding):
     root = etree.Element("opml")
@@ -386,7 +386,7 @@ def test_well_formed_opml_gives_what_an_xml_parser_reads(trees, encoding):
     assert {profile.url: profile.name for profile in result.profiles} == found
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.tuples(texts, st.sampled_from([A, B, C])), min_size=1, max_size=20), st.sampled_from([None, 1]))
 def test_documents_and_lines_of_json_give_the_same(entries, indent):
     objects = [{"name": name, "url": url} for name, url in entries]

@@ -480,7 +480,6 @@ def test_the_queue_agrees_with_its_model_for_any_sequence_of_calls(examples):
         settings=settings(
             max_examples=examples,
             stateful_step_count=STEPS,
-            deadline=None,
             database=None,
             report_multiple_bugs=False,
             phases=(Phase.generate, Phase.shrink),

@@ -62,7 +62,7 @@ def test_nothing_fails():
         (Period.ALL, {0, 1, 2, 3, 4}),
     ],
 )
-def test_a_period_is_of_whole_days_of_the_projects_time_zone(period, expected):
+def test_a_period_is_of_whole_days_of_the_projects_time_zone(period, expected, stopped_clock):
     instant = timedelta(microseconds=1)
     with timezone.override("Pacific/Auckland"):
         moments = [start_of_day(), start_of_day() - instant, start_of_day(1), start_of_day(6)]
