@@ -45,7 +45,7 @@ def browser():
         # Playwright leaves an event loop in this thread. Without this, Django refuses every query there.
         patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
         with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+            browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS, timeout=TIMEOUT)
             yield browser
             browser.close()
 

@@ -16,7 +16,8 @@ from .steps import PHONE, assert_not_reloaded, mark, poll_now, tab_to
 pytestmark = [pytest.mark.databases("sqlite"), pytest.mark.django_db(transaction=True)]
 
 
-def test_it_answers_without_a_click_follows_events_and_leads_on(open_page):
+def test_it_answers_without_a_click_follows_events_and_leads_on(open_page, settings):
+    settings.BATCHES = {"LEASE_SECONDS": 600}  # the worker is alive however long the browser takes
     batch = batch_with("running", name="the press", ok=3, failed=1, pending=4)
     empty_leases(batch)
     Batch.objects.filter(pk=batch.pk).update(run_seconds=40)

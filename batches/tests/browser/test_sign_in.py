@@ -18,8 +18,8 @@ from django.utils.crypto import get_random_string
 from playwright.sync_api import expect
 
 from batches.tests.conftest import skip_or_fail
-from batches.tests.management.test_serve import free_port
 from batches.tests.support.documents import find_blocks, read_page
+from batches.tests.support.ports import free_port
 from batches.tests.support.processes import WAIT_SECONDS, Commands, all_in_one
 
 pytestmark = pytest.mark.databases("sqlite")
@@ -27,10 +27,11 @@ pytestmark = pytest.mark.databases("sqlite")
 ADA, EVE = "ada@example.org", "eve@example.org"
 ADMIN = re.compile(r"http://[^/]+/admin/$")
 PASSWORD = "a sentence that nobody guesses"
-#: A real hash takes half a second on purpose.
+#: A real hash takes half a second on purpose, and a busy browser types a code when the next one is valid already.
 QUICK_SETTINGS = """
 from site_settings import *
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+MFA_TOTP_TOLERANCE = 10
 """
 CREATE = f"""
 from django.contrib.auth.models import User

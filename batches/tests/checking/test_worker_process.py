@@ -9,7 +9,7 @@ from django.db.models import F
 
 from batches.batch_manager import BatchManager
 from batches.models import Batch, StoryResult, Worker
-from batches.tests.support.factories import assert_consistent, make_batch, row_statuses, values_of
+from batches.tests.support.factories import age_leases, assert_consistent, make_batch, row_statuses, values_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
 
@@ -99,9 +99,9 @@ def test_a_worker_works_on_the_queue_and_polls_for_more_until_a_signal_stops_it(
 
 
 def test_sigterm_lets_running_checks_finish_and_the_next_worker_continues_immediately(server, commands):
-    half = HalfWay(server, commands)
+    half = HalfWay(server, commands, grace_seconds=600)
     half.worker.signal(signal.SIGTERM)
-    half.worker.wait_for(lambda: "running checks have 10 s to finish" in half.worker.err)
+    half.worker.wait_for(lambda: "running checks have 600 s to finish" in half.worker.err)
     for gate in half.under_way:
         gate.open()
     assert half.worker.wait() == 0
@@ -119,9 +119,9 @@ def test_sigterm_lets_running_checks_finish_and_the_next_worker_continues_immedi
 
 
 def test_a_second_signal_stops_the_checks_too_and_the_worker_ends_in_order(server, commands):
-    half = HalfWay(server, commands)
+    half = HalfWay(server, commands, grace_seconds=600)
     half.worker.signal(signal.SIGTERM)
-    half.worker.wait_for(lambda: "running checks have 10 s to finish" in half.worker.err)
+    half.worker.wait_for(lambda: "running checks have 600 s to finish" in half.worker.err)
     half.worker.signal(signal.SIGINT)
     assert half.worker.wait() == 0
     assert "Stopped immediately" in half.worker.err
@@ -149,8 +149,9 @@ def test_after_kill_9_another_worker_takes_over_and_each_result_is_recorded_once
     half = HalfWay(server, commands)
     half.worker.signal(signal.SIGKILL)
     half.worker.wait()
+    assert age_leases(half.batch)
     half.open()
-    other = commands.start_worker(lease_seconds=1)
+    other = commands.start_worker()
     other.wait_for(is_done(half.batch))
     half.assert_complete()
     assert hits(server, 12) == [1] * 5 + [2] * 2 + [1] * 5
@@ -164,13 +165,14 @@ def freeze(worker):
 
 
 def test_the_results_of_a_frozen_worker_are_refused_when_it_continues(server, commands):
-    half = HalfWay(server, commands, lease_seconds=1)
+    half = HalfWay(server, commands)
     freeze(half.worker)
+    assert age_leases(half.batch)
     answered_late = half.under_way
     half.gates[:2] = [server.hold(path) for path in paths(12)[5:7]]
     for gate in answered_late:
         gate.open()
-    other = commands.start_worker(lease_seconds=1)
+    other = commands.start_worker()
     other.wait_for(lambda: hits(server, 12) == [1] * 5 + [2] * 2 + [0] * 5)
     half.worker.signal(signal.SIGCONT)
     half.worker.wait_for(lambda: "This run is over" in half.worker.err)
@@ -183,8 +185,8 @@ def test_the_results_of_a_frozen_worker_are_refused_when_it_continues(server, co
 
 
 def test_a_batch_that_is_started_now_interrupts_another_without_losing_or_repeating_results(server, commands):
-    half = HalfWay(server, commands, lease_seconds=1)
-    other = commands.start_worker(lease_seconds=1)
+    half = HalfWay(server, commands)
+    other = commands.start_worker()
     urgent = batch_of(server, "/urgent", name="urgent")
     assert BatchManager().start_batch(urgent.pk, preempt=True)
     other.wait_for(is_done(urgent))

@@ -459,6 +459,7 @@ HALF_WAY = [1] * 6 + [0] * 2
 @pytest.mark.slow
 def test_ctrl_c_at_a_terminal_pauses_and_resume_continues(server, list_file, commands):
     path, gates = held_list(server, list_file)
+    commands.environ = {**commands.environ, "BATCHES_GRACE_SECONDS": "600"}
     first = commands.start_at_terminal("batch", "run", "--checker", "http", str(path))
     first.wait_for(lambda: hits(server) == HALF_WAY and "4/8" in first.out)
     first.signal(signal.SIGINT)

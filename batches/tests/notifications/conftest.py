@@ -15,7 +15,7 @@ from batches.models import Webhook, WebhookDelivery
 from batches.notifications import outbox
 from batches.notifications.courier import Courier
 from batches.notifications.messages import prepare_messages
-from batches.tests.support.feedserver import FeedServer, Reply
+from batches.tests.support.feedserver import WAIT_SECONDS, FeedServer, Reply
 from batches.tests.support.hostile import hostile
 from batches.tests.support.inside import canary
 from batches.tests.support.mailserver import MailServer
@@ -35,11 +35,11 @@ def receiver():
 
 @pytest.fixture
 def deliver(configure, caplog):
-    """Delivers due messages, like a worker when it ends. `Courier` takes the other options."""
+    """Delivers due messages, like a worker when it ends, however long that takes. `Courier` takes the other options."""
     caplog.set_level(logging.INFO, "batches")
 
-    def deliver(grace_seconds=10.0, allowed_networks=("127.0.0.0/8",), base_url="", **options):
-        configure(grace_seconds=grace_seconds, allowed_networks=allowed_networks, base_url=base_url)
+    def deliver(allowed_networks=("127.0.0.0/8",), base_url="", **options):
+        configure(grace_seconds=WAIT_SECONDS, allowed_networks=allowed_networks, base_url=base_url)
 
         async def run():
             courier = Courier(get_config(), database, asyncio.Event(), **options)
@@ -99,10 +99,11 @@ def only_delivery():
     return delivery
 
 
-def pass_time():
-    """Make all waiting deliveries due."""
+def pass_time(**which):
+    """Make all waiting deliveries due, or those with these values."""
     # A second ago: SQLite's clock has only milliseconds, so Python's "now" may be in its future.
-    WebhookDelivery.objects.waiting().update(next_attempt_at=timezone.now() - timedelta(seconds=1))
+    due = timezone.now() - timedelta(seconds=1)
+    WebhookDelivery.objects.waiting().filter(**which).update(next_attempt_at=due)
 
 
 def verify(message, secret):

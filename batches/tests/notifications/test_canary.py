@@ -7,7 +7,6 @@ import pytest
 from batches.admin.webhooks import WebhookForm
 from batches.lists.addresses import hostname_of
 from batches.notifications import outbox
-from batches.tests.support.feedserver import WAIT_SECONDS
 from batches.tests.support.inside import (
     HOPELESS,
     IPV4,
@@ -33,7 +32,7 @@ def test_no_webhook_leads_to_a_canary(monkeypatch, canary, names, receiver, deli
     world = World(monkeypatch, canary, receiver.port, names)
     for url in urls:
         assert outbox.write_test_event(make_webhook(url))
-    deliver(grace_seconds=WAIT_SECONDS, allowed_networks=(), max_concurrent=100)
+    deliver(allowed_networks=(), max_concurrent=100)
     world.assert_untouched()
     assert len(deliveries()) == len(urls)
     assert all(delivery.attempts == 1 and delivery.error for delivery in deliveries())

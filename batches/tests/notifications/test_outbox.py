@@ -270,7 +270,7 @@ def test_a_claimed_delivery_belongs_to_its_claimer_until_the_visibility_timeout(
 
 
 def test_only_due_deliveries_of_active_webhooks_are_claimed(waiting):
-    waiting.update(next_attempt_at=NOW + timedelta(hours=1))
+    waiting.update(next_attempt_at=timezone.now() + timedelta(hours=1))
     assert claim_due() == []
     pass_time()
     Webhook.objects.update(is_active=False)

@@ -1,5 +1,6 @@
 """A dead man's switch is notified of each run, and no run depends on it."""
 
+import asyncio
 import re
 
 import pytest
@@ -10,7 +11,8 @@ from batches.models import Batch
 from batches.notifications import pings
 from batches.notifications.pings import Ping, make_address
 from batches.tests.support.factories import assert_consistent, urls
-from batches.tests.support.feedserver import Reply
+from batches.tests.support.feedserver import WAIT_SECONDS, Reply
+from batches.tests.support.processes import wait_until
 from batches.tests.support.working import work
 
 LOOPBACK = ("127.0.0.0/8",)
@@ -19,8 +21,10 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture
-def run(receiver, configure, script):
+def run(receiver, configure, script, monkeypatch):
     """Checks two profiles, and returns the batch and the paths that the switch was asked for."""
+    for name in ("TIMEOUT", "LAST_SECONDS"):
+        monkeypatch.setattr(pings, name, WAIT_SECONDS)
     script()
 
     def run(is_wanted=True, networks=LOOPBACK):
@@ -57,10 +61,11 @@ def test_without_an_address_no_ping_is_sent(run):
     assert (batch.status, paths) == (Batch.Status.DONE, [])
 
 
-def test_a_switch_that_hangs_delays_neither_the_run_nor_the_end_of_its_worker(run, receiver, monkeypatch):
+def test_a_switch_that_hangs_delays_neither_the_run_nor_the_end_of_its_worker(run, receiver, script, monkeypatch):
     monkeypatch.setattr(pings, "TIMEOUT", 600.0)
     monkeypatch.setattr(pings, "LAST_SECONDS", 0.1)
     receiver.otherwise = Reply(raw=[b"HTTP/1.1 "], every=600.0)
+    script(lambda profile: asyncio.to_thread(wait_until, lambda: receiver.requests))
     batch, paths = run()
     assert (batch.status, batch.successful_checks) == (Batch.Status.DONE, 2)
     assert [path.partition("?")[0] for path in paths] == ["/uuid/start"]

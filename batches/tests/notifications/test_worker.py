@@ -48,7 +48,7 @@ def test_a_worker_sends_the_event_of_its_batch_and_retries_a_failure(receiver, c
     batch = make_batch("Press", 3, checker="effortless")
     worker = commands.start_worker()
     worker.wait_for(has_failed_once)
-    pass_time()
+    pass_time(attempts=1)  # unless it tries again already
     worker.wait_for(is_settled)
     worker.signal(signal.SIGTERM)
     assert worker.wait() == 0
@@ -89,9 +89,9 @@ def test_two_workers_send_each_message_once(receiver, commands):
 
 @one_database
 def test_sigterm_finishes_deliveries_in_flight_and_starts_no_others(receiver, start_sending):
-    worker, gate = start_sending()
+    worker, gate = start_sending(grace_seconds=600)
     worker.signal(signal.SIGTERM)
-    worker.wait_for(lambda: "Deliveries in flight get 10 s" in worker.err)
+    worker.wait_for(lambda: "Deliveries in flight get 600 s" in worker.err)
     outbox.write_test_event(make_webhook(receiver.url("/other")))
     gate.open()
     assert worker.wait() == 0

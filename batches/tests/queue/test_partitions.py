@@ -179,13 +179,13 @@ def test_the_end_of_a_run_fences_every_worker(end):
 def test_the_time_of_workers_that_work_at_the_same_time_counts_once():
     batch = of_domains(6)
     one, two = share(batch, 2, 2)
-    Lease.objects.filter(pk=one.run_token).update(run_seconds=10.0)
-    Lease.objects.filter(pk=two.run_token).update(run_seconds=4.0)
-    assert 10.0 <= values_of(batch.pk)["run_seconds"] < 10.5
+    Lease.objects.filter(pk=one.run_token).update(run_seconds=1000.0)
+    Lease.objects.filter(pk=two.run_token).update(run_seconds=400.0)
+    assert 1000.0 <= values_of(batch.pk)["run_seconds"] < 1100.0
     assert BatchManager().release_run(batch.pk, one.run_token)
-    Lease.objects.filter(pk=two.run_token).update(run_seconds=5.0)
+    Lease.objects.filter(pk=two.run_token).update(run_seconds=500.0)
     assert BatchManager().pause_batch(batch.pk)
-    assert 15.0 <= values_of(batch.pk)["run_seconds"] < 16.0
+    assert 1500.0 <= values_of(batch.pk)["run_seconds"] < 1600.0
 
 
 # Leasing more

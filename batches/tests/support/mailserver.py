@@ -8,6 +8,8 @@ from typing import Any
 
 from aiosmtpd.controller import Controller
 
+from .feedserver import WAIT_SECONDS
+
 OK = "250 OK"
 
 
@@ -29,7 +31,7 @@ class MailServer:
         self.hangs = False
         self.breaks_off = False
         self.before_answer: Callable[[], Any] = lambda: None
-        self._controller = AnyPort(self, hostname="127.0.0.1", port=0)
+        self._controller = AnyPort(self, hostname="127.0.0.1", port=0, ready_timeout=WAIT_SECONDS)
 
     def __enter__(self) -> "MailServer":
         self._controller.start()

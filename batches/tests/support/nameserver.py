@@ -40,9 +40,10 @@ class NameServer:
             self._answers[name.rstrip(".").lower(), kind] = list(answers)
 
     def use(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Let checks in this process ask this server only."""
+        """Let checks in this process ask this server only. A busy machine may take its time."""
         dns = partial(aiodns.DNSResolver, nameservers=[f"127.0.0.1:{self.port}"], lookups="b")
         monkeypatch.setattr(resolver_module.aiodns, "DNSResolver", dns)
+        monkeypatch.setattr(resolver_module, "MAX_SECONDS", WAIT_SECONDS)
 
     def __enter__(self) -> NameServer:
         started = threading.Event()

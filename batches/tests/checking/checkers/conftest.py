@@ -13,7 +13,7 @@ from batches.checking.checkers.base import CheckResult, ProfileToCheck
 from batches.checking.checkers.fetch import Response
 from batches.checking.checkers.http import HttpChecker
 from batches.conf import Config
-from batches.tests.support.feedserver import FeedServer
+from batches.tests.support.feedserver import WAIT_SECONDS, FeedServer
 from batches.tests.support.hostile import hostile
 from batches.tests.support.inside import canary
 from batches.tests.support.nameserver import names
@@ -22,8 +22,8 @@ __all__ = ["canary", "hostile", "names"]
 
 
 def quick_config(**values: object) -> Config:
-    """For immediate responses: short waits, no retries, loopback allowed."""
-    return Config(**({"timeout": 5, "retries": 0, "allowed_networks": ("127.0.0.0/8",)} | values))
+    """For immediate responses, however busy this machine is: no retries, loopback allowed."""
+    return Config(**({"timeout": WAIT_SECONDS, "retries": 0, "allowed_networks": ("127.0.0.0/8",)} | values))
 
 
 def short(value: object) -> str:

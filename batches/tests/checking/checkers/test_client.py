@@ -76,7 +76,7 @@ def test_libcurl_forgets_the_addresses_of_the_last_request(server):
         return known[host]
 
     async def run() -> None:
-        async with Client(quick_config(), (), timeout=2, limit=10) as client:
+        async with Client(quick_config(), (), timeout=WAIT_SECONDS, limit=10) as client:
             client._resolver.resolve = resolve
             with client.chain() as transfer:
                 transfer.curl.setopt(pycurl.FORBID_REUSE, True)
@@ -165,7 +165,7 @@ def test_nothing_is_sent_while_the_lease_is_over_not_even_by_an_open_connection(
             assert (await fetch).body == b"a"
 
     monkeypatch.setattr(client_module, "open_guarded_socket", open_socket)
-    run_with(HttpChecker(quick_config(timeout=WAIT_SECONDS)), work)
+    run_with(HttpChecker(quick_config()), work)
 
 
 def test_few_connections_are_kept(server, monkeypatch):

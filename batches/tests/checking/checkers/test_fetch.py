@@ -21,7 +21,7 @@ from batches.checking.checkers.feed import find_charset
 from batches.checking.checkers.fetch import Response, parse_retry_after
 from batches.checking.checkers.http import HttpChecker
 from batches.conf import Config
-from batches.tests.support.feedserver import WAIT_SECONDS, FeedServer, Reply
+from batches.tests.support.feedserver import FeedServer, Reply
 from batches.tests.support.hostile import CHUNKED, HEAD, Forever
 
 from .conftest import check, fetch, quick_config, run_with, short
@@ -207,8 +207,8 @@ def test_the_body_of_a_redirect_is_not_read_for_long(server):
     server.answer("/", raw=[HEAD.replace(b"200 OK", b"302 Found") + b"Location: /b\r\n\r\n"] + [b"x"] * 1000, every=0.1)
     server.answer("/endless", raw=Forever(b"x" * 65_536, HEAD.replace(b"200 OK", b"404 Gone") + b"\r\n"))
     server.answer("/b", body=b"b")
-    assert fetch(server.url("/"), timeout=WAIT_SECONDS).body == b"b"
-    assert failure_of(server.url("/endless"), timeout=WAIT_SECONDS) == "answered 404 Not Found"
+    assert fetch(server.url("/")).body == b"b"
+    assert failure_of(server.url("/endless")) == "answered 404 Not Found"
 
 
 def test_304_is_a_response_to_a_conditional_request_only(server):
@@ -224,7 +224,7 @@ def test_a_closed_port_refuses_the_connection():
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
-    assert failure_of(f"http://127.0.0.1:{port}/") == "refused the connection"
+        assert failure_of(f"http://127.0.0.1:{port}/") == "refused the connection"
 
 
 @pytest.mark.parametrize(
@@ -332,7 +332,7 @@ def test_one_time_limit_is_for_all_hops_together(server):
     server.answer("/5", body=b"a")
     assert failure_of(server.url("/0"), timeout=1.2) == "did not answer within 1.2 s"
     assert server.hits("/4") == 0
-    assert fetch(server.url("/4"), timeout=WAIT_SECONDS).body == b"a"
+    assert fetch(server.url("/4")).body == b"a"
 
 
 # Retries
@@ -381,7 +381,7 @@ def test_a_connection_that_is_lost_again_and_again_is_named(raw, server):
 @pytest.mark.usefixtures("no_backoff")
 def test_a_timeout_is_not_retried(server):
     gate = server.hold("/")
-    assert failure_of(server.url("/"), retries=2, timeout=0.2) == "did not answer within 0.2 s"
+    assert failure_of(server.url("/"), retries=2, timeout=1.0) == "did not answer within 1 s"
     gate.open()
     assert server.hits("/") == 1
 
@@ -392,8 +392,8 @@ def test_one_time_limit_is_for_all_attempts_together(server):
     """Each attempt fails quickly enough to be tried again, but all of them take too long."""
     raw = b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n"
     server.answer("/", raw=[raw[:20], raw[20:]], every=0.5)
-    assert failure_of(server.url("/"), retries=9, timeout=1.2) == "did not answer within 1.2 s"
-    assert 2 <= server.hits("/") <= 3
+    assert failure_of(server.url("/"), retries=99, timeout=3.2) == "did not answer within 3.2 s"
+    assert 2 <= server.hits("/") <= 7
 
 
 def test_the_wait_before_a_retry_doubles(server, monkeypatch):

@@ -12,7 +12,8 @@ from batches.checking.checkers import hosts as hosts_module
 from batches.checking.checkers.base import CheckResult, HostNote, HostPaused, ProfileToCheck
 from batches.checking.checkers.hosts import HostSlots
 from batches.checking.checkers.http import HttpChecker
-from batches.tests.support.feedserver import WAIT_SECONDS, FeedServer, Reply
+from batches.tests.support.feedserver import FeedServer, Reply
+from batches.tests.support.time import put_forward
 
 from .conftest import fetch, quick_config, run_with
 
@@ -78,7 +79,7 @@ REFUSALS = [
 def test_a_host_that_wants_a_pause_gets_no_request_and_the_others_do(status, headers, seconds, reason, server):
     server.answer("/busy", status=status, headers=headers)
 
-    @with_checker(retries=2, timeout=WAIT_SECONDS)
+    @with_checker(retries=2)
     async def _(checker: HttpChecker) -> None:
         for path, http_status in {"/busy": status, "/": None, "/?again": None}.items():
             with pytest.raises(HostPaused) as pause:
@@ -113,7 +114,7 @@ def test_a_profile_that_redirects_to_a_paused_host_waits_for_that_one(server):
 def test_waiting_for_a_slot_is_not_charged_to_the_check(server):
     gate = server.hold("/")
 
-    @with_checker(per_host=1, timeout=WAIT_SECONDS)
+    @with_checker(per_host=1)
     async def _(checker: HttpChecker) -> None:
         async def check() -> CheckResult:
             with charging.Clock():  # as every run has one around each check
@@ -121,12 +122,12 @@ def test_waiting_for_a_slot_is_not_charged_to_the_check(server):
 
         checks = [asyncio.create_task(check()) for _ in range(3)]
         await asyncio.to_thread(gate.wait_for)
-        await asyncio.sleep(1.0)
+        put_forward(100.0)
         gate.open()
-        # The server has held the first one for a second. The others have waited for it even longer.
+        # The server has held the first one for that long. The others have waited for it even longer.
         durations = sorted([(await check).duration for check in checks])
-        assert durations[2] > 1.0
-        assert durations[1] < durations[2] - 0.5
+        assert durations[2] > 100.0
+        assert durations[1] < 50.0
 
 
 @pytest.mark.parametrize("status", [404, 200])

@@ -13,6 +13,8 @@ from batches.checking.checkers.http import HttpChecker
 from batches.checking.checkers.resolver import LOOPBACK, NO_ANSWER, NO_SUCH_HOST, Resolver
 from batches.tests.support.feedserver import WAIT_SECONDS
 from batches.tests.support.nameserver import SILENT, NameServer
+from batches.tests.support.processes import wait_until
+from batches.tests.support.time import Time
 
 from .conftest import quick_config, run_with
 
@@ -94,6 +96,7 @@ def test_a_name_without_an_answer_times_out_and_is_not_queried_again(names, monk
     monkeypatch.setattr(resolver_module, "MAX_SECONDS", 0.2)
     names.answer("silent.example", SILENT)
     assert resolve("silent.example", "silent.example") == [NO_ANSWER] * 2
+    wait_until(lambda: names.asked)  # by the server, in its own thread
     assert len(names.asked) == 1
 
 
@@ -118,7 +121,7 @@ def test_an_answer_is_remembered_for_as_long_as_it_says_but_at_most_a_minute(ttl
 
 
 def test_many_checks_wait_for_one_answer_about_a_name_and_a_cancelled_one_does_no_harm(names, monkeypatch):
-    monkeypatch.setattr(resolver_module, "FIRST_SECONDS", 0.2)
+    monkeypatch.setattr(resolver_module, "FIRST_SECONDS", 1.0)
     names.answer("a.example", SILENT, ["192.0.2.1"])
 
     async def work(resolver: Resolver) -> None:
@@ -135,23 +138,23 @@ def test_the_number_of_lookups_at_once_is_limited_but_silent_ones_make_room(name
     monkeypatch.setattr(resolver_module, "MAX_AT_ONCE", 3)
 
     async def work(resolver: Resolver) -> None:
-        asked: asyncio.Queue[str] = asyncio.Queue()
+        asked: list[str] = []
 
         def ask(name: str, flags: int) -> asyncio.Future[Any]:
-            asked.put_nowait(name)
+            asked.append(name)
             return asyncio.get_running_loop().create_future()
 
         monkeypatch.setattr(resolver._dns, "getaddrinfo", ask)
+        time = Time(asyncio.get_running_loop())
         lookups = [asyncio.create_task(resolver.resolve(f"{number}.example")) for number in range(9)]
-        for _ in range(3):
-            for _ in range(3):
-                await asked.get()
-            await asyncio.sleep(0.02)
-            assert asked.empty()
+        await time.pass_by()
+        assert len(asked) == 3
+        for expected in (3, 6, 6, 9):
+            await time.pass_by(0.6 * resolver_module.QUICK_SECONDS)
+            assert len(asked) == expected
         await resolver.close()
         await asyncio.gather(*lookups, return_exceptions=True)
 
-    monkeypatch.setattr(resolver_module, "QUICK_SECONDS", 0.5)
     with_resolver(work)
 
 
