@@ -59,7 +59,7 @@ class BatchPage(BatchView):
         at_once = batch.total_profiles <= MAX_PROFILES_WITH_DETAILS or "details" in request.GET
         return {
             **self.live_context(request, batch),
-            **(details_context(batch) if at_once else {}),
+            **(details_context(request, batch) if at_once else {}),
             **rows_context(request, batch),
             "has_details": at_once,
             "title": str(batch),
@@ -87,7 +87,7 @@ class BatchPage(BatchView):
     def details(self, request: HttpRequest, batch_id: UUID) -> HttpResponse:
         batch = get_object_or_404(Batch, pk=batch_id)
         context = {
-            **details_context(batch),
+            **details_context(request, batch),
             **rows_context(request, batch),
             "batch": batch,
             "can_operate": self.model_admin.has_operate_permission(request),
@@ -162,13 +162,15 @@ def rows_context(request: HttpRequest, batch: Batch) -> dict[str, Any]:
     return {"stories": batch.new_stories[:SHOWN], "has_baseline": batch.has_baseline, "exports": exports}
 
 
-def details_context(batch: Batch) -> dict[str, Any]:
+def details_context(request: HttpRequest, batch: Batch) -> dict[str, Any]:
     # Read the key first: a change while the rest is read then causes another read.
     key = details_key(batch, comparison.find_previous(batch))
     now = timezone.now()
     outcomes = {"ok": batch.successful_checks, "failed": batch.failed_checks, "skipped": batch.skipped_profiles}
     outcomes = {name: count for name, count in outcomes.items() if count or name != "skipped"}
-    compared, reasons = comparison.compare(batch), queries.count_failure_reasons(batch, SHOWN_REASONS)
+    may_view_rows = request.user.has_perm("batches.view_batchprofile")
+    compared = comparison.compare(batch)
+    reasons = queries.count_failure_reasons(batch, SHOWN_REASONS) if may_view_rows else []
     return {
         "details_updated_at": now,
         "details_state": key,

@@ -305,6 +305,15 @@ def test_without_a_known_reason_nothing_is_rechecked(client, three_reasons, sent
     assert state() == before
 
 
+@pytest.mark.parametrize(("role", "may_see"), [("viewer", True), ("editor", False)])
+def test_failures_by_reason_need_the_permission_to_view_rows(client_of, three_reasons, role, may_see):
+    client = client_of(role)
+    for view in ("change", "details"):
+        html = text_of(client.get(page_of(three_reasons, view)))
+        assert 'id="outcomes-title"' in html
+        assert [text in html for text in ('id="failures-title"', "+ = ?")] == [may_see, may_see]
+
+
 def test_boxes_to_tick_need_the_permission_to_operate(client_of, three_reasons):
     assert reason_ids(client_of("viewer"), three_reasons) == {}
 
