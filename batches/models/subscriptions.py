@@ -55,7 +55,7 @@ class Subscription(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     list = models.ForeignKey("ProfileList", models.CASCADE, null=True, blank=True, related_name="subscriptions")
     channel = models.CharField(max_length=MAX_STATUS, choices=Channel, default=Channel.EMAIL)
-    #: An address of Apprise is a secret. For a webhook it is the webhook's address when somebody subscribed.
+    #: An address of Apprise is a secret. For a webhook it is the webhook's ID: the webhook can get another address.
     address = models.CharField(max_length=MAX_URL)
     webhook = models.ForeignKey("Webhook", models.CASCADE, null=True, blank=True, related_name="subscriptions")
     topics = models.JSONField(default=no_topics)

@@ -189,7 +189,7 @@ def find_webhook(address: str) -> dict[str, Any]:
     if webhook is None:
         message = Sentence("No webhook has this address. Add it in the admin, and give its secret to the receiver.")
         raise Refused(Code.BAD_VALUE, message)
-    return {"address": webhook.url, "webhook": webhook}
+    return {"address": str(webhook.pk), "webhook": webhook}
 
 
 def find_chat(address: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib import import_module
+from uuid import uuid4
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -11,7 +12,7 @@ from django.db.migrations.loader import MigrationLoader
 
 from batches import __version__
 from batches.batch_manager import BatchManager
-from batches.models import Batch, BatchLog, Profile, ProfileList, Queue, StoryResult, Worker
+from batches.models import Batch, BatchLog, Profile, ProfileList, Queue, StoryResult, Subscription, Webhook, Worker
 from batches.queue.workers import note_worker
 from batches.tests.support.chunks import Killed
 from batches.tests.support.factories import (
@@ -20,6 +21,8 @@ from batches.tests.support.factories import (
     everything,
     half_checked,
     make_batch,
+    make_list,
+    subscribe,
     urls,
     urls_of,
 )
@@ -103,6 +106,24 @@ def test_the_last_worker_of_the_queue_gets_its_own_row():
     [worker] = Worker.objects.all()
     assert (worker.name, worker.version, worker.seen_at) == ("host:1", __version__, seen_at)
     assert worker.ended_at == seen_at  # its next heartbeat shows whether it is still alive
+
+
+def test_subscriptions_of_webhooks_are_identified_by_the_webhook():
+    found, webhook = make_list("News", 1), Webhook.objects.create(url="https://example.org/hook")
+    for of_list, topic in ((found, "stories"), (None, "held")):
+        subscribe(of_list, webhook.url, channel="webhook", topics=[topic])
+    subscribe(found)
+    before = everything()
+    webhooks = Subscription.objects.filter(channel="webhook")
+    with back_at("0033"):
+        assert set(webhooks.values_list("address", flat=True)) == {webhook.url}
+        webhooks.update(address="https://example.org/old")
+        later = Subscription.objects.get(list=found, channel="webhook")
+        later.pk, later.address, later.created_at = uuid4(), webhook.url, datetime.now(UTC)
+        later.save(force_insert=True)
+    assert webhooks.get(pk=later.pk).address == webhook.url
+    later.delete()
+    assert everything() == before
 
 
 def repeat(batch):

@@ -35,6 +35,18 @@ def test_a_webhook_is_found_by_its_address(found):
     assert Subscription.objects.get(pk=made.pk).shown_address == "https://example.org/new"
 
 
+@pytest.mark.parametrize("is_of_queue", [False, True])
+def test_a_webhook_with_a_new_address_is_still_subscribed_once_and_its_old_address_is_free(found, is_of_queue):
+    target, topics = (None, ["held"]) if is_of_queue else (found.pk, ["stories"])
+    assert BatchManager().subscribe(target, HOOK, topics, "webhook")
+    Webhook.objects.update(url="https://example.org/new")
+    with unchanged():
+        refusal = BatchManager().subscribe(target, "https://example.org/new", topics, "webhook")
+    assert refusal.code == "already_exists"
+    Webhook.objects.create(url=HOOK)
+    assert BatchManager().subscribe(target, HOOK, topics, "webhook").shown_address == HOOK
+
+
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [
