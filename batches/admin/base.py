@@ -12,7 +12,7 @@ from django.contrib.admin.utils import unquote
 from django.contrib.admin.views.main import SEARCH_VAR
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.core.validators import MaxLengthValidator
-from django.db import DatabaseError, DataError, transaction
+from django.db import DatabaseError, DataError, IntegrityError, transaction
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect
@@ -133,7 +133,12 @@ class ListAdmin(PlaceAdmin):
         return for_reader(super().changelist_view(request, extra_context), request)
 
     def changeform_view(self, request: HttpRequest, *args: Any, **options: Any) -> Any:
-        return for_reader(super().changeform_view(request, *args, **options), request)
+        view = super().changeform_view
+        try:
+            response = view(request, *args, **options)
+        except IntegrityError:  # somebody has just stored the same: now the form finds it, and says so
+            response = view(request, *args, **options)
+        return for_reader(response, request)
 
     def address_of(self, page: str, *args: Any, **query: Any) -> str:
         """The address of a page of this app at this admin site."""

@@ -10,6 +10,7 @@ from rest_framework.authtoken.models import Token
 from rest_framework.test import APIClient
 
 from batches.models.api import AccessToken
+from batches.tests.support.threads import TIMEOUT, in_thread
 
 pytestmark = pytest.mark.django_db
 
@@ -61,6 +62,22 @@ def test_a_token_is_created_and_shown_once(client):
         assert "ada" in page.content.decode()
         assert key not in page.content.decode()
     assert LogEntry.objects.get().object_repr == "ada: nightly"
+
+
+@pytest.mark.databases("postgresql")  # SQLite is locked before the form is checked
+@pytest.mark.django_db(transaction=True)
+def test_a_name_that_somebody_takes_at_the_same_moment_is_an_error_of_the_form(client, make_key, monkeypatch):
+    ada, new_key = User.objects.create_user("ada"), AccessToken.new_key
+
+    def come_second(token):
+        monkeypatch.setattr(AccessToken, "new_key", new_key)
+        in_thread(lambda: make_key("nightly", ada)).result(TIMEOUT)
+        return new_key(token)
+
+    monkeypatch.setattr(AccessToken, "new_key", come_second)
+    response = client.post(ADD, fields(ada))
+    assert "API token with this User and Name already exists." in response.content.decode()
+    assert AccessToken.objects.count() == 1
 
 
 def test_a_token_can_expire(client):

@@ -23,6 +23,7 @@ LOG = reverse("admin:batches_webhookdelivery_changelist")
 ADD = reverse("admin:batches_webhook_add")
 #: By role: its permissions, then what a GET of the list and of the log responds with.
 ROLES = {
+from batches.tests.support.threads import TIMEOUT, in_thread
     "staff": ([], 403, 403),
     "viewer": (["view_webhook", "view_webhookdelivery"], 200, 200),
     "adder": (["view_webhook", "add_webhook"], 200, 403),
@@ -122,6 +123,21 @@ def test_a_change_keeps_a_secret_that_is_rotated_at_the_same_time(client, monkey
     monkeypatch.setattr(WebhookForm, "clean_url", rotate_in_between)
     fields = {"name": "new", "url": webhook.url, "secret": "whsec_forged", "previous_secret": "x"}
     client.post(page_of(webhook), fields)
+@pytest.mark.databases("postgresql")  # SQLite is locked before the form is checked
+@pytest.mark.django_db(transaction=True)
+def test_an_address_that_somebody_adds_at_the_same_moment_is_an_error_of_the_form(client, monkeypatch):
+    url, save = "https://example.org/hook", Webhook.save
+
+    def come_second(webhook, **options):
+        monkeypatch.setattr(Webhook, "save", save)
+        in_thread(lambda: make_webhook(url)).result(TIMEOUT)
+        save(webhook, **options)
+
+    monkeypatch.setattr(Webhook, "save", come_second)
+    assert "Webhook with this Address already exists." in text_of(add(client, url))
+    assert Webhook.objects.count() == 1
+
+
     changed = Webhook.objects.get()
     assert (changed.name, changed.is_active, changed.previous_secret) == ("new", False, webhook.secret)
     assert changed.secret not in {webhook.secret, "whsec_forged"}
