@@ -47,9 +47,6 @@ DONE_ACTIONS = (Action.RETRY_FAILED, Action.REPEAT_BATCH, Action.QUEUE_BATCH)
 #: The most frequent reasons for failures on a batch's page.
 SHOWN_REASONS = 20
 
-#: The largest ID of a log line that both databases can compare.
-MAX_LINE = 2**63 - 1
-
 #: The value that the manager returned, and the message of a success.
 Result = tuple[Any, str]
 
@@ -117,7 +114,7 @@ def unchanged_since(line: str | None) -> QuerySet[Batch]:
     number = parse_number(line or "")
     if number is None:
         return Batch.objects.all()
-    return Batch.objects.exclude(Exists(BatchLog.objects.filter(batch=OuterRef("pk"), pk__gt=min(number, MAX_LINE))))
+    return Batch.objects.exclude(Exists(BatchLog.objects.filter(batch=OuterRef("pk"), pk__gt=number)))
 
 
 @register.filter
@@ -157,7 +154,7 @@ def respond(request: HttpRequest, result: Any, success: str, page: str, undo: st
 
 def changes_after(request: HttpRequest, line: int) -> QuerySet[BatchLog]:
     """The changes by this user in the admin since that log line, newest first."""
-    later = BatchLog.objects.changes().filter(pk__gt=min(line, MAX_LINE), batch__isnull=False)
+    later = BatchLog.objects.changes().filter(pk__gt=line, batch__isnull=False)
     return later.filter(actor=request.user.get_username(), channel=Channel.ADMIN)
 
 
@@ -165,7 +162,7 @@ def undoable_changes(request: HttpRequest, action: str, after: int, last: int) -
     """The changes of a bulk action that can be undone: those between two log lines."""
     if action not in OPERATOR_ACTIONS:  # somebody has typed the address
         return []
-    changes = changes_after(request, after).filter(action=action, pk__lte=min(last, MAX_LINE))
+    changes = changes_after(request, after).filter(action=action, pk__lte=last)
     return [change for change in changes if can_be_undone(change)]
 
 

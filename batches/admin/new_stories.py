@@ -15,7 +15,6 @@ from django.utils.timezone import localtime
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from batches.limits import MAX_HOST, MAX_ID
 from batches.lists.addresses import InvalidAddress
 from batches.lists.exports import STORY_EXPORTERS
 from batches.models import ListFeed, Profile, ReadMark, StoryResult, find_mark, mark_as_read
@@ -23,7 +22,6 @@ from batches.queue.refusals import Code, Refused
 from batches.queue.values import find_batch, find_list
 from batches.reports import queries, streams
 from batches.reports.new_stories import Page, Selection, find_lists_with_stories, find_new_stories, read_page
-from batches.text import clean_text
 from batches.web.downloads import stream_download
 
 from .base import can_view, parse_number
@@ -89,7 +87,7 @@ class NewStoriesPage(ReportPage):
             self.model_admin.message_user(request, str(refused))
         else:
             if up_to > 0 and can_mark(selection):
-                mark_as_read(request.user.pk, selection.list, min(up_to, MAX_ID))
+                mark_as_read(request.user.pk, selection.list, up_to)
         return redirect(f"{request.path}?{query_of(request, 'by')}")
 
     def export(self, request: HttpRequest, form: str) -> HttpResponseBase:
@@ -109,14 +107,13 @@ def read_selection(request: HttpRequest) -> tuple[Selection, ReadMark | None]:
     asked = {name: request.GET.get(name, "").strip() for name in FILTERS}
     found = find_list(asked["list"]) if asked["list"] else None
     mark = find_mark(request.user.pk, found)
-    before = parse_number(request.GET.get("before", ""))
     selection = Selection(
         list=found,
         batch=find_batch(asked["batch"]) if asked["batch"] else None,
         host=require_host(asked["host"]) if asked["host"] else "",
         day=require_day(asked["day"]) if asked["day"] else None,
         after=mark.up_to if mark and asked["unread"] else 0,
-        before=None if before is None else max(0, min(before, MAX_ID)),
+        before=parse_number(request.GET.get("before", "")),
     )
     return selection, mark
 
@@ -126,7 +123,7 @@ def require_host(text: str) -> str:
         queries.match_host("url", text)
     except InvalidAddress as error:
         raise Refused(Code.BAD_VALUE, str(error)) from error
-    return clean_text(text, MAX_HOST)
+    return text
 
 
 def require_day(text: str) -> date:

@@ -68,6 +68,7 @@ def test_todays_new_stories_of_one_list_are_one_click_from_the_page(client, news
     [
         ({"host": "example.org"}, [3, 2, 1]),
         ({"host": "other.example", "day": "today"}, [4]),
+        ({"host": f"other.example:{443:0300}"}, [4]),
         ({"day": "1999-12-31"}, []),
         ({"before": "0"}, []),
         ({"before": "x"}, [4, 3, 2, 1]),
