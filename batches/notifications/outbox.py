@@ -154,8 +154,8 @@ def settle(claim: WebhookDelivery, result: AttemptResult) -> None:
         return
     with transaction.atomic():
         is_gone = result.http_status == HTTPStatus.GONE
-        if is_gone and claim.webhook:  # the receiver wants no more events, unless the webhook has a new address
-            Webhook.objects.filter(pk=claim.webhook.pk, url=claim.webhook.url).update(is_active=False)
+        if is_gone and claim.webhook:  # the receiver wants no more events; a new address is tried next
+            is_gone = Webhook.objects.filter(pk=claim.webhook.pk, url=claim.webhook.url).update(is_active=False) > 0
         is_over = is_gone or result.final
         wait = None if is_over else seconds_to_next_attempt(claim.attempts, result.retry_after)
         delivery.waiting().filter(attempts=claim.attempts).update(
