@@ -7,7 +7,6 @@ from django.core.exceptions import PermissionDenied
 from django.db.models import UUIDField
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
-from django.views.decorators.http import require_POST
 
 from batches.text import Sentence
 
@@ -31,10 +30,12 @@ class PageWithButtons(ListAdmin):
 
     def get_urls(self) -> list[Any]:
         kind = "uuid" if isinstance(self.opts.pk, UUIDField) else "int"
-        operate = self.own_path(f"<{kind}:pk>/operate/", require_POST(self.operate_view), "operate")
-        return [operate, *super().get_urls()]
+        return [self.own_path(f"<{kind}:pk>/operate/", self.operate_view, "operate"), *super().get_urls()]
 
     def operate_view(self, request: HttpRequest, pk: Any) -> HttpResponse:
+        page = self.address_of(f"{self.opts.model_name}_change", pk)
+        if request.method != "POST":  # a login leads back here, and must not press the button
+            return redirect(page)
         if not self.has_operate_permission(request):
             raise PermissionDenied
         row = get_object_or_404(self.model, pk=pk)
@@ -44,8 +45,8 @@ class PageWithButtons(ListAdmin):
             impossible = Sentence("This action is not possible for “%(row)s” now.", row=row)
             self.message_user(request, impossible, messages.WARNING)
         else:
-            getattr(self, call)(request, [row])
-        return redirect(self.address_of(f"{self.opts.model_name}_change", pk))
+            getattr(self, call)(request, rows)
+        return redirect(page)
 
     def page_context(self, request: HttpRequest, row: Any) -> dict[str, Any]:
         return {"buttons": self.buttons(row).items() if self.has_operate_permission(request) else ()}

@@ -254,6 +254,15 @@ def test_people_who_can_only_add_are_not_redirected_to_the_secret():
 
 
 # Reading
+def test_after_a_login_the_page_of_a_button_is_shown_and_nothing_is_pressed(client):
+    delivery = failed()
+    before = rows()
+    for row in (delivery.webhook, delivery, subscribe(make_list())):
+        response = client.get(page_of(row, "operate"))
+        assert (response.status_code, response.url) == (302, page_of(row))
+    assert rows() == before
+
+
 
 
 def test_the_log_lists_each_state_and_can_be_filtered(client):
