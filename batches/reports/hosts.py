@@ -71,24 +71,21 @@ def find_failing_hosts(limit: int, search: str = "") -> FailingHosts:
 
     A search for the exact name of a host returns it first, even if none of its profiles fails.
     """
-    found, total = count_failing(limit, search)
-    if (name := as_host(search)) and name not in found:  # none of its profiles fails, or others fail more
-        found = {name: failing_with_hosts().filter(host=name).count(), **found}
-    figures = read_figures(found)
-    return FailingHosts(figures, max(total, len(figures)))
-
-
-def count_failing(limit: int, search: str = "") -> tuple[dict[str, int], int]:
-    """Failing profiles by host, and the number of such hosts."""
     failing = failing_with_hosts()
     part = clean_text(search, len(search)).strip().lower()
-    matching = failing.filter(host__contains=part) if part else failing
-    counts, hosts, _ = group_by_host(matching, limit)
-    return counts, hosts
+    found, total, _ = group_by_host(failing.filter(host__contains=part) if part else failing, limit)
+    if (name := as_host(search)) and name not in found:  # none of its profiles fails, or others fail more
+        found = {name: failing.filter(host=name).count(), **found}
+    figures = read_figures(found)
+    is_fine = bool(figures) and not figures[0].failing
+    return FailingHosts(figures[:limit], max(total + is_fine, len(figures)))
 
 
 def count_failing_up_to(most: int, limit: int) -> tuple[dict[str, int], int] | None:
-    """Like `count_failing`, but None if more than `most` profiles fail, and without reading more than these."""
+    """The number of failing profiles by host, and of failing hosts; None if more than `most` profiles fail.
+
+    It reads no more than these.
+    """
     counts, hosts, profiles = group_by_host(failing_with_hosts()[: most + 1], limit)
     return None if profiles > most else (counts, hosts)
 
