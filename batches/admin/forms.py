@@ -226,32 +226,37 @@ def text_of(source: Any) -> str | None:
     return None if "\0" in text else text
 
 
-class ChangeBatchForm(forms.ModelForm):  # type: ignore[type-arg]
-    """The fields that users may change.
+class EditForm(forms.ModelForm):  # type: ignore[type-arg]
+    """Carries the values that it was opened with, so that a stale form changes only the edited fields."""
 
-    The form also carries the values that it was opened with, so that a stale form changes only the edited fields.
-    """
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for field in self.fields.values():
+            field.show_hidden_initial = True
 
-    name = BatchName(show_hidden_initial=True)
-    priority = Priority(show_hidden_initial=True)
+
+class ChangeBatchForm(EditForm):
+    """The fields that users may change."""
+
+    name = BatchName()
+    priority = Priority()
 
     class Meta:
         model = Batch
         fields = ("name", "priority")
 
 
-class ListForm(forms.ModelForm):  # type: ignore[type-arg]
-    """The attributes of a list. As with a batch, a stale form changes only the edited fields."""
+class ListForm(EditForm):
+    """The attributes of a list."""
 
-    name = BatchName(show_hidden_initial=True)
-    priority = Priority(show_hidden_initial=True, initial=0)
-    checker = forms.ChoiceField(choices=checkers, initial="feed", label=CHECKER, show_hidden_initial=True)
-    count_first = forms.BooleanField(required=False, label=COUNT, show_hidden_initial=True, help_text=COUNT_FIRST)
+    name = BatchName()
+    priority = Priority(initial=0)
+    checker = forms.ChoiceField(choices=checkers, initial="feed", label=CHECKER)
+    count_first = forms.BooleanField(required=False, label=COUNT, help_text=COUNT_FIRST)
     schedule = forms.CharField(
         required=False,
         label=gettext_lazy("Schedule"),
         max_length=MAX_SCHEDULE,
-        show_hidden_initial=True,
         widget=widgets.AdminTextInputWidget,
         help_text=gettext_lazy(
             "When the list runs automatically: minute, hour, day of the month, month and day of the week, such as "
@@ -262,7 +267,6 @@ class ListForm(forms.ModelForm):  # type: ignore[type-arg]
         max_length=MAX_TIME_ZONE,
         label=gettext_lazy("Time zone"),
         initial="UTC",
-        show_hidden_initial=True,
         widget=widgets.AdminTextInputWidget,
         help_text=gettext_lazy("For the schedule, such as Europe/Berlin."),
     )
@@ -271,13 +275,10 @@ class ListForm(forms.ModelForm):  # type: ignore[type-arg]
         max_value=MAX_DELAY,
         initial=0,
         label=gettext_lazy("Random delay"),
-        show_hidden_initial=True,
         widget=widgets.AdminIntegerFieldWidget,
         help_text=gettext_lazy("Each run starts up to this many minutes later."),
     )
-    schedule_active = forms.BooleanField(
-        required=False, initial=True, label=gettext_lazy("Schedule is on"), show_hidden_initial=True
-    )
+    schedule_active = forms.BooleanField(required=False, initial=True, label=gettext_lazy("Schedule is on"))
 
     class Meta:
         model = ProfileList
@@ -311,7 +312,7 @@ class ListForm(forms.ModelForm):  # type: ignore[type-arg]
             self.add_error(error.field, str(error))
 
 
-class MemberForm(forms.ModelForm):  # type: ignore[type-arg]
+class MemberForm(EditForm):
     """The address of a profile of a list."""
 
     address = forms.CharField(

@@ -267,8 +267,9 @@ class ListProfileAdmin(RefusableAdmin, ReadOnlyAdmin):
     def save_model(self, request: HttpRequest, obj: ListProfile, form: Any, change: bool) -> None:
         if not change:  # a forged `_saveasnew` would insert a row without the manager
             raise PermissionDenied
-        address = form.cleaned_data["address"]
-        require_granted(get_manager(request).correct_address(obj.list_id, obj.profile.url, address))
+        if form.changed_data:
+            address = form.cleaned_data["address"]
+            require_granted(get_manager(request).correct_address(obj.list_id, obj.profile.url, address))
 
     def response_post_save_change(self, request: HttpRequest, obj: ListProfile) -> Any:
         return redirect(self.address_of("listprofile_changelist", list=obj.list_id))

@@ -21,6 +21,7 @@ from . import display
 from .actions import get_manager
 from .base import RefusableAdmin
 from .filters import ListFilter
+from .forms import EditForm
 from .page_with_buttons import PageWithButtons
 from .webhooks import describe_sending
 
@@ -40,7 +41,7 @@ def whole_number(
     return forms.IntegerField(min_value=first, max_value=last, **options)
 
 
-class SubscriptionForm(forms.ModelForm):  # type: ignore[type-arg]
+class SubscriptionForm(EditForm):
     topics = forms.MultipleChoiceField(
         choices=Topic.choices, label=gettext_lazy("Topics"), widget=forms.CheckboxSelectMultiple
     )
@@ -178,7 +179,7 @@ class SubscriptionAdmin(PageWithButtons, RefusableAdmin):
         manager, values = get_manager(request), form.cleaned_data
         chosen = {name: values[name] for name in VALUES if name in values}
         if change:
-            require_granted(manager.change_subscription(obj.pk, **chosen))
+            require_granted(manager.change_subscription(obj.pk, **{name: values[name] for name in form.changed_data}))
             return
         of_list = values["list"].pk if values["list"] else None
         made = manager.subscribe(of_list, values["address"], channel=values["channel"], **chosen)

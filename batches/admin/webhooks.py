@@ -26,6 +26,7 @@ from .base import ReadOnlyAdmin
 from .filters import BatchFilter, ValueFilter
 from .page_with_buttons import PageWithButtons
 from .queue_content import describe_missing_worker
+from .forms import EditForm
 from .stored import stored
 
 State = WebhookDelivery.State
@@ -37,7 +38,7 @@ STATE_WORDS = {
 }
 
 
-class WebhookForm(forms.ModelForm):  # type: ignore[type-arg]
+class WebhookForm(EditForm):
     class Meta:
         model = Webhook
         fields = ("name", "url", "is_active", "every_batch")
@@ -89,7 +90,7 @@ class WebhookAdmin(PageWithButtons):
         return self.list_link(webhook.request, _("deliveries"), WebhookDelivery, webhook__id__exact=webhook.pk)
 
     def save_model(self, request: HttpRequest, obj: Webhook, form: Any, change: bool) -> None:
-        # Save only the changed fields: another user may rotate the secret at the same time.
+        # Save only the edited fields: another user may change others, or rotate the secret, at the same time.
         obj.save(update_fields=form.changed_data if change else None)
 
     def response_post_save_add(self, request: HttpRequest, obj: Webhook) -> HttpResponseRedirect:

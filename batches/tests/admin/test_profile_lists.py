@@ -346,6 +346,15 @@ def test_a_profile_is_given_another_address(client, news):
         assert "It has no scheme" in text_of(client.post(page, {"address": "nonsense"}))
 
 
+def test_a_stale_form_does_not_undo_a_correction(client, news):
+    member = news.profiles.first()
+    stale = hidden_fields(text_of(client.get(page_of(member))))
+    old, new = member.profile.url, "https://example.org/corrected"
+    assert BatchManager().correct_address(news.pk, old, new)
+    client.post(page_of(member), stale | {"address": old})
+    assert Profile.objects.get(pk=member.profile_id).url == new
+
+
 def test_selected_profiles_are_removed_after_a_question(client, news):
     other = make_list("Press", 3)
     first, *_ = news.profiles.order_by("pk")

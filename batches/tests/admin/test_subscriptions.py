@@ -3,10 +3,11 @@
 import pytest
 from django.urls import reverse
 
+from batches.batch_manager import BatchManager
 from batches.models import Subscription, WebhookDelivery
 from batches.tests.support.factories import make_list, subscribe
 
-from .conftest import client_as, messages_of, page_of, press, text_of
+from .conftest import client_as, hidden_fields, messages_of, page_of, press, text_of
 
 pytestmark = pytest.mark.django_db
 
@@ -63,6 +64,15 @@ def test_its_topics_can_be_changed_but_not_its_address(client, found):
     made.refresh_from_db()
     assert (made.address, made.topics, made.digest_hour) == ("ada@example.org", ["done"], 7)
     assert found.logs.latest("pk").action == "change_subscription"
+
+
+def test_a_stale_form_changes_only_the_edited_fields(client, found):
+    made = subscribe(found)
+    stale = hidden_fields(text_of(client.get(page_of(made))))
+    assert BatchManager().change_subscription(made.pk, topics=["done"], is_active=False)
+    client.post(page_of(made), stale | FIELDS | {"digest_hour": "7"})
+    made.refresh_from_db()
+    assert (made.topics, made.is_active, made.digest_hour) == (["done"], False, 7)
 
 
 def test_the_button_sends_a_test_message(client, found):

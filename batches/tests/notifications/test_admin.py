@@ -138,9 +138,30 @@ def test_an_address_that_somebody_adds_at_the_same_moment_is_an_error_of_the_for
     assert Webhook.objects.count() == 1
 
 
+def test_a_change_keeps_a_secret_that_is_rotated_at_the_same_time(client, monkeypatch):
+    webhook = make_webhook()
+
+    def rotate_in_between(form):
+        outbox.rotate_secret(webhook)
+        return form.cleaned_data["url"]
+
+    monkeypatch.setattr(WebhookForm, "clean_url", rotate_in_between)
+    stale = hidden_fields(text_of(client.get(page_of(webhook))))
+    fields = stale | {"name": "new", "url": webhook.url, "secret": "whsec_forged", "previous_secret": "x"}
+    client.post(page_of(webhook), fields)
     changed = Webhook.objects.get()
     assert (changed.name, changed.is_active, changed.previous_secret) == ("new", False, webhook.secret)
     assert changed.secret not in {webhook.secret, "whsec_forged"}
+
+
+def test_a_stale_form_changes_only_the_edited_fields(client):
+    webhook = make_webhook("https://example.org/hook")
+    stale = hidden_fields(text_of(client.get(page_of(webhook))))
+    Webhook.objects.update(url="https://example.org/new", is_active=False)
+    client.post(page_of(webhook), stale | {"name": "new", "url": webhook.url, "is_active": "on"})
+    changed = Webhook.objects.get()
+    assert (changed.name, changed.url, changed.is_active) == ("new", "https://example.org/new", False)
+    assert not changed.every_batch
 
 
 def test_a_webhook_is_deleted_with_its_deliveries_and_subscriptions(client):
