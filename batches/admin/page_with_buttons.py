@@ -38,7 +38,8 @@ class PageWithButtons(ListAdmin):
             return redirect(page)
         if not self.has_operate_permission(request):
             raise PermissionDenied
-        row = get_object_or_404(self.model, pk=pk)
+        rows = self.model._default_manager.filter(pk=pk)
+        row = get_object_or_404(rows)
         call = request.POST.get("call", "")
         if call not in self.buttons(row):
             # The button is from a page that is older than the state of the row.

@@ -12,8 +12,10 @@ from django.shortcuts import redirect
 from django.utils.html import format_html
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
+from batches.limits import MAX_BULK
 
 from batches.lists.addresses import InvalidAddress
+from batches.models.webhooks import WebhookDeliveryQuerySet
 from batches.models import Subscription, Webhook, WebhookDelivery
 from batches.notifications import outbox
 from batches.queue.values import as_uuid
@@ -230,9 +232,9 @@ class WebhookDeliveryAdmin(PageWithButtons, ReadOnlyAdmin):
         return format_html('<code class="webhook-payload">{}</code>', delivery.payload)
 
     @admin.action(permissions=["operate"], description=gettext_lazy("Deliver again"))
-    def reschedule_all(self, request: HttpRequest, deliveries: Iterable[WebhookDelivery]) -> None:
-        deliveries = list(deliveries)
-        rescheduled = [delivery for delivery in deliveries if outbox.reschedule(delivery)]
+    def reschedule_all(self, request: HttpRequest, deliveries: WebhookDeliveryQuerySet) -> None:
+        selected, failed = deliveries.count(), deliveries.failed().defer("payload")[:MAX_BULK]
+        rescheduled = [delivery for delivery in failed if outbox.reschedule(delivery)]
         for delivery in rescheduled:
             self.log_change(request, delivery, "Rescheduled the delivery.")
         if rescheduled:
@@ -240,7 +242,8 @@ class WebhookDeliveryAdmin(PageWithButtons, ReadOnlyAdmin):
                 "%(count)s delivery rescheduled.", "%(count)s deliveries rescheduled.", count=len(rescheduled)
             )
             self.message_user(request, done, messages.SUCCESS)
-        if skipped := len(deliveries) - len(rescheduled):
+        if skipped := selected - len(rescheduled):
+                most=MAX_BULK,
             left = choose_plural(
                 "%(count)s delivery skipped. Only failed deliveries can be rescheduled.",
                 "%(count)s deliveries skipped. Only failed deliveries can be rescheduled.",
