@@ -6,6 +6,7 @@ from collections.abc import Collection
 
 from django.core.exceptions import ImproperlyConfigured
 
+ON, OFF = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
@@ -18,7 +19,7 @@ def read_list(name: str, default: str = "") -> list[str]:
 
 
 def read_switch(name: str) -> bool:
-    return read_text(name).lower() in {"1", "true", "yes", "on"}
+    return read_choice(name, "off", ON + OFF, "switch") in ON
 
 
 def read_number(name: str, default: int) -> int:
@@ -28,18 +29,13 @@ def read_number(name: str, default: int) -> int:
     return int(text)
 
 
-def read_log_level(name: str, default: str) -> str:
-    return read_choice(name, read_text(name, default).upper(), LEVELS, "log level")
-
-
-def read_log_format(name: str) -> str:
-    return read_choice(name, read_text(name, "line").lower(), ("line", "json"), "log format")
-
-
-def read_choice(name: str, value: str, choices: Collection[str], noun: str) -> str:
-    if value not in choices:
-        raise ImproperlyConfigured(f"{name}={value!r} is not a valid {noun}. Use one of {', '.join(choices)}.")
-    return value
+def read_choice(name: str, default: str, choices: Collection[str], noun: str) -> str:
+    """One of the choices, in upper or lower case."""
+    text = read_text(name, default)
+    for choice in choices:
+        if choice.lower() == text.lower():
+            return choice
+    raise ImproperlyConfigured(f"{name}={text!r} is not a valid {noun}. Use one of {', '.join(choices)}.")
 
 
 def read_time_zone(name: str, default: str, known: Collection[str]) -> str:

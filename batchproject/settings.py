@@ -11,7 +11,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from batches.conf import config_from_environment, config_from_mapping, install_command
 
-from .environment import read_list, read_log_format, read_log_level, read_number, read_switch, read_text, read_time_zone
+from .environment import LEVELS, read_choice, read_list, read_number, read_switch, read_text, read_time_zone
 from .installation import BASE_DIR, IS_CLONE, find_data_directory
 from .installation import PROGRAM as PROGRAM
 from .private_files import create_private_file
@@ -231,7 +231,7 @@ LOGGING = {
     "handlers": {
         "console": {
             "class": "logging.StreamHandler",
-            "formatter": read_log_format("LOG_FORMAT"),
+            "formatter": read_choice("LOG_FORMAT", "line", ("line", "json"), "log format"),
             "filters": ["context"],
         }
     },
@@ -239,7 +239,7 @@ LOGGING = {
     "loggers": {
         # `batches.web.error_pages` logs one line; a traceback would be useless.
         "django.security.RequestDataTooBig": {"level": "CRITICAL"},
-        "batches": {"level": read_log_level("LOG_LEVEL", "INFO")},
+        "batches": {"level": read_choice("LOG_LEVEL", "INFO", LEVELS, "log level")},
         "waitress": {"level": "INFO"},
     },
 }

@@ -29,7 +29,9 @@ PRINT = "from django.conf import settings as it; print(it.TIME_ZONE, it.LOGGING[
     [
         ({}, "UTC INFO"),
         ({"LOG_LEVEL": "debug", "TIME_ZONE": "Europe/Berlin"}, "Europe/Berlin DEBUG"),
-        ({"LOG_LEVEL": "loud"}, "LOG_LEVEL='LOUD' is not a valid log level. Use one of DEBUG, INFO, WARNING,"),
+        ({"HTTPS": " No ", "DEBUG": ""}, "UTC INFO"),
+        ({"HTTPS": "enabled"}, "HTTPS='enabled' is not a valid switch. Use one of 1, true, yes, on, 0, false,"),
+        ({"LOG_LEVEL": "loud"}, "LOG_LEVEL='loud' is not a valid log level. Use one of DEBUG, INFO, WARNING,"),
         ({"TIME_ZONE": "Nowhere"}, "TIME_ZONE='Nowhere' is not a known time zone. Use UTC, or a name like"),
         ({"TIME_ZONE": "../../etc/passwd"}, "TIME_ZONE='../../etc/passwd' is not a known time zone."),
     ],
