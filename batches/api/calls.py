@@ -1,9 +1,10 @@
 """What views share: reading a body, calling BatchManager, rendering what a call is about, and listing rows."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cached_property
 from typing import Any, Literal, TypeAlias, TypeVar
 
-from django.db.models import Model
+from django.db.models import Model, QuerySet
 from django.http import HttpResponseBase, QueryDict
 from rest_framework.exceptions import NotFound
 from rest_framework.mixins import ListModelMixin
@@ -109,12 +110,27 @@ class ListViewSet(BaseView, ListModelMixin, GenericViewSet[Row]):
         # The address decides the type of an export, whatever `Accept` says; its errors are JSON all the same.
         return super().perform_content_negotiation(request, force or self.action == "export")
 
+
+class RowsOf(ListViewSet[Row]):
+    """The rows of the batch or of the list that the address names."""
+
+    #: Finds it. Raises Refused.
+    find: Callable[[str], Any]
+    kind: str
+
+    @cached_property
+    def owner(self) -> Any:
+        return self.find(self.kwargs["pk"])
+
+    def get_queryset(self) -> QuerySet[Row]:
+        return super().get_queryset().filter(**{self.kind: self.owner})
+
     def respond_with_file(
-        self, kind: str, exporters: Exporters[Line], stream: Callable[[Any], Iterable[Line]], of: Any, part: str = ""
+        self, kind: str, exporters: Exporters[Line], stream: Callable[[Any], Iterable[Line]], part: str = ""
     ) -> HttpResponseBase:
-        """A streamed file, named after the batch or list. If that is deleted while it is sent, the file ends there."""
+        """A streamed file, named after the owner. If that is deleted while it is sent, the file ends there."""
         if kind not in exporters:
             raise NotFound(f"Unknown type of export. Use {', '.join(exporters)}.")
         rows = self.filter_queryset(self.get_queryset())
         lines = () if self.request.method == "HEAD" else exporters[kind](stream(rows))
-        return stream_download(lines, name_download(of, part), kind)
+        return stream_download(lines, name_download(self.owner, part), kind)

@@ -63,6 +63,7 @@ def validate_host(host: str) -> None:
         raise forms.ValidationError(str(error)) from error
 
 
+@extend_schema_field(int)
 class IntegerFilter(filters.NumberFilter):  # type: ignore[misc]
     field_class = forms.IntegerField
 
@@ -193,7 +194,7 @@ class RowFilters(filters.FilterSet):  # type: ignore[misc]
     )
 
     def filter_change(self, rows: QuerySet[BatchProfile], name: str, value: str) -> QuerySet[BatchProfile]:
-        batch = self.request.parser_context["view"].batch
+        batch = self.request.parser_context["view"].owner
         return filter_by_change(rows, find_previous(batch), Change(value))
 
 
@@ -261,15 +262,10 @@ class ProfileFilters(filters.FilterSet):  # type: ignore[misc]
 class HostFilters(filters.FilterSet):  # type: ignore[misc]
     """Only validates: the view passes on the values, since the figures are not filtered rows."""
 
-    search = filters.CharFilter(method="search_by", max_length=MAX_HOST_AND_PORT, help_text="Part of the host's name.")
-    limit = IntegerFilter(method="limit_to", min_value=1, max_value=MAX_HOSTS, help_text="At most this many hosts.")
+    search = filters.CharFilter(max_length=MAX_HOST_AND_PORT, help_text="Part of the host's name.")
+    limit = IntegerFilter(min_value=1, max_value=MAX_HOSTS, help_text="At most this many hosts.")
 
-    # The schema has the types of these values.
-
-    def search_by(self, hosts: QuerySet[Host], name: str, value: str) -> QuerySet[Host]:
-        return hosts
-
-    def limit_to(self, hosts: QuerySet[Host], name: str, value: int) -> QuerySet[Host]:
+    def filter_queryset(self, hosts: QuerySet[Host]) -> QuerySet[Host]:
         return hosts
 
 

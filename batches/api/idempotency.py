@@ -142,7 +142,9 @@ class IdempotentPosts(BaseView):
     def _replay(self, stored: StoredResponse) -> Response:
         if self.wanted is None or stored.fingerprint != self.wanted.fingerprint:
             raise KeyReused
-        return replay(stored)
+        response = answer_of(stored)
+        response.headers[REPLAYED] = "true"
+        return response
 
 
 def fingerprint(request: Request) -> str:
@@ -197,12 +199,6 @@ def _store(stored: StoredResponse, response: Response) -> None:
     data |= {name: None for name in NEVER_STORED if name in data}
     stored.body = Renderer().render(data).decode()
     stored.save(update_fields=["status_code", "location", "body"])
-
-
-def replay(stored: StoredResponse) -> Response:
-    response = answer_of(stored)
-    response.headers[REPLAYED] = "true"
-    return response
 
 
 def answer_of(stored: StoredResponse) -> Response:

@@ -1,10 +1,9 @@
 """Lists: the calls that create, edit, import, run and delete them, and their contents."""
 
 from collections.abc import Callable
-from functools import cached_property, partial
+from functools import partial
 from typing import Any
 
-from django.db.models import QuerySet
 from django.http import HttpResponseBase
 from django.urls import path
 from rest_framework.decorators import action
@@ -20,8 +19,7 @@ from batches.queue.values import find_list
 from batches.reports import streams
 
 from .access import ADD_LIST, CHANGE_LIST, DELETE_LIST, OPERATE, VIEW_LISTS, VIEW_LOGS, VIEW_MEMBERS
-from .base import BaseView
-from .calls import EXPORT, LIST, ListViewSet, OneThing, Row, parse_body, read_body
+from .calls import EXPORT, LIST, OneThing, Row, RowsOf, parse_body, read_body
 from .conditional import matching
 from .filters import ListFilters, LogFilters, MemberFilters
 from .list_requests import ChangeListBody, CorrectBody, EditJSON, ListJSON, ListUpload, SyncJSON, SyncUpload
@@ -190,20 +188,12 @@ def version_in(body: Any) -> int | None:
     return version
 
 
-class OfList(BaseView):
-    """A view below the address of a list."""
-
-    @cached_property
-    def list_(self) -> ProfileList:
-        return find_list(self.kwargs["pk"])
+class RowsOfList(RowsOf[Row]):
+    find = staticmethod(find_list)
+    kind = "list"
 
 
-class ListOfList(OfList, ListViewSet[Row]):
-    def get_queryset(self) -> QuerySet[Row]:
-        return super().get_queryset().filter(list=self.list_)
-
-
-class ListMembers(ListOfList[ListProfile]):
+class ListMembers(RowsOfList[ListProfile]):
     """List the profiles of a list.
 
     They are in the order in which they were added.
@@ -220,10 +210,10 @@ class ListMembers(ListOfList[ListProfile]):
 
         It takes the filters of the list of its profiles.
         """
-        return self.respond_with_file(kind, MEMBER_EXPORTERS, streams.stream_members, self.list_)
+        return self.respond_with_file(kind, MEMBER_EXPORTERS, streams.stream_members)
 
 
-class ListLogs(ListOfList[BatchLog]):
+class ListLogs(RowsOfList[BatchLog]):
     """List the changes of a list.
 
     The newest change comes first.

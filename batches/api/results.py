@@ -3,7 +3,7 @@
 Each list needs the permission to view its rows, as in the admin.
 """
 
-from functools import cached_property, partial
+from functools import partial
 from typing import Any
 
 from django.db.models import QuerySet
@@ -15,7 +15,7 @@ from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet, ViewSet
 
 from batches.lists.exports import EXPORTERS, STORY_EXPORTERS
-from batches.models import Attempt, Batch, BatchLog, BatchProfile, Profile, StoryResult
+from batches.models import Attempt, BatchLog, BatchProfile, Profile, StoryResult
 from batches.queue.forgetting import find_profile
 from batches.queue.refusals import Code, require_granted
 from batches.queue.values import find_batch
@@ -27,7 +27,7 @@ from batches.reports.queries import match_host
 from .access import ADD, FORGET, VIEW, VIEW_LOGS, VIEW_PROFILES, VIEW_ROWS, VIEW_STORIES
 from .base import BaseView
 from .batch_requests import CheckBody
-from .calls import EXPORT, LIST, ListViewSet, ManagerView, Row, parse_body
+from .calls import EXPORT, LIST, ListViewSet, ManagerView, Row, RowsOf, parse_body
 from .filters import AttemptFilters, BatchStoryFilters, LogFilters, NoFilters, ProfileFilters, RowFilters, StoryFilters
 from .pagination import PlacePagination
 from .schema import NUMBER, conflict, describe, describes_export, missing
@@ -43,20 +43,12 @@ from .serializers import (
 )
 
 
-class OfBatch(BaseView):
-    """A view below the address of a batch."""
-
-    @cached_property
-    def batch(self) -> Batch:
-        return find_batch(self.kwargs["pk"])
+class RowsOfBatch(RowsOf[Row]):
+    find = staticmethod(find_batch)
+    kind = "batch"
 
 
-class ListOfBatch(OfBatch, ListViewSet[Row]):
-    def get_queryset(self) -> QuerySet[Row]:
-        return super().get_queryset().filter(batch=self.batch)
-
-
-class BatchRows(ListOfBatch[BatchProfile]):
+class BatchRows(RowsOfBatch[BatchProfile]):
     """List the profiles of a batch with their results.
 
     They are in the order of the import.
@@ -68,7 +60,7 @@ class BatchRows(ListOfBatch[BatchProfile]):
     filterset_class = RowFilters
 
     def get_queryset(self) -> QuerySet[BatchProfile]:
-        return self.queryset.of_batch(self.batch)
+        return self.queryset.of_batch(self.owner)
 
     @describes_export(EXPORTERS)
     def export(self, request: Request, pk: str, kind: str) -> HttpResponseBase:
@@ -76,10 +68,10 @@ class BatchRows(ListOfBatch[BatchProfile]):
 
         It takes the filters of the list.
         """
-        return self.respond_with_file(kind, EXPORTERS, streams.stream_rows, self.batch)
+        return self.respond_with_file(kind, EXPORTERS, streams.stream_rows)
 
 
-class BatchAttempts(ListOfBatch[Attempt]):
+class BatchAttempts(RowsOfBatch[Attempt]):
     """List the earlier checks of a batch.
 
     These are the results of its profiles before they were checked again, for example by a retry. The newest comes
@@ -92,7 +84,7 @@ class BatchAttempts(ListOfBatch[Attempt]):
     filterset_class = AttemptFilters
 
 
-class BatchStories(ListOfBatch[StoryResult]):
+class BatchStories(RowsOfBatch[StoryResult]):
     """List the new stories that a batch found.
 
     The newest comes first. Stories that it found before it was done and queued again are not included.
@@ -104,7 +96,7 @@ class BatchStories(ListOfBatch[StoryResult]):
     filterset_class = BatchStoryFilters
 
     def get_queryset(self) -> QuerySet[StoryResult]:
-        return self.batch.stories
+        return self.owner.stories  # type: ignore[no-any-return]
 
     @describes_export(STORY_EXPORTERS)
     def export(self, request: Request, pk: str, kind: str) -> HttpResponseBase:
@@ -112,10 +104,10 @@ class BatchStories(ListOfBatch[StoryResult]):
 
         It takes the filters of the list.
         """
-        return self.respond_with_file(kind, STORY_EXPORTERS, streams.stream_stories, self.batch, "stories")
+        return self.respond_with_file(kind, STORY_EXPORTERS, streams.stream_stories, "stories")
 
 
-class BatchLogs(ListOfBatch[BatchLog]):
+class BatchLogs(RowsOfBatch[BatchLog]):
     """List the changes of a batch.
 
     The newest comes first.
@@ -127,7 +119,7 @@ class BatchLogs(ListOfBatch[BatchLog]):
     filterset_class = LogFilters
 
 
-class BatchComparison(OfBatch, ViewSet):
+class BatchComparison(BaseView, ViewSet):
     required_permissions = {"retrieve": VIEW}
     serializer_class = ComparisonSerializer
 
@@ -137,9 +129,10 @@ class BatchComparison(OfBatch, ViewSet):
         `profiles/?change=…` lists the profiles. A batch that does not repeat another, or repeats one that has been
         deleted, has no comparison: 404.
         """
-        comparison = compare(self.batch)
+        batch = find_batch(pk)
+        comparison = compare(batch)
         if comparison is None:
-            raise NotFound(f"“{self.batch}” does not repeat another batch, or that batch was deleted.")
+            raise NotFound(f"“{batch}” does not repeat another batch, or that batch was deleted.")
         return Response(ComparisonSerializer(comparison, context={"request": request}).data)
 
 

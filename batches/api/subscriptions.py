@@ -17,13 +17,13 @@ from .calls import LIST, ManagerView, OneThing, parse_body
 from .conditional import matching
 from .filters import SubscriptionFilters
 from .list_requests import ChangeSubscriptionBody, SubscribeBody, SubscribeToQueueBody
-from .lists import ListOfList
+from .lists import RowsOfList
 from .request_fields import NothingBody
 from .schema import conflict, describe, describes_etag, describes_match
 from .serializers import SubscriptionSerializer
 
 
-class ListSubscriptions(ManagerView, ListOfList[Subscription]):
+class ListSubscriptions(ManagerView, RowsOfList[Subscription]):
     """List the subscriptions of a list.
 
     The oldest comes first.
