@@ -18,8 +18,7 @@ from batches.reports.days import find_latest_runs, find_lists_due, sum_up_day
 from batches.reports.hosts import count_failing_up_to
 from batches.reports.outlook import forecast_queue
 
-from .actions import BatchView
-from .base import can_view
+from .base import AdminView, can_view
 from .display import register
 from .queue_content import outlook_context
 
@@ -29,7 +28,7 @@ SHOWN = 8
 MOST_FAILING = 100_000
 
 
-class Dashboard(BatchView):
+class Dashboard(AdminView):
     """Fetches everything every two seconds, except the hosts: counting their profiles takes a tenth of a second."""
 
     @property

@@ -5,6 +5,7 @@ Everything is escaped.
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from operator import attrgetter
 from typing import Any
 
 from django import template
@@ -40,13 +41,13 @@ register.filter(stored)
 
 
 def column(field: str, label: StrOrPromise, show: Callable[[Any], str], ordering: Any = None) -> Callable[[Model], str]:
-    """A column of a list: this field of each row."""
+    """A column of a list: this field of each row, or of its profile (`profile.url`)."""
 
     @admin.display(description=label, ordering=ordering)
     def show_field(row: Model) -> str:
-        return show(getattr(row, field))
+        return show(attrgetter(field)(row))
 
-    show_field.__name__ = field  # its class in the page
+    show_field.__name__ = field.rpartition(".")[2]  # its class in the page
     return show_field
 
 
@@ -251,6 +252,7 @@ TOPIC_WORDS: Mapping[str, StrOrPromise] = {
 
 
 @register.filter
+@admin.display(description=gettext_lazy("topics"))
 def topic_words(subscription: Subscription) -> str:
     return ", ".join(str(TOPIC_WORDS.get(topic, topic)) for topic in subscription.topics)
 

@@ -203,14 +203,10 @@ class ProfileListAdmin(RefusableAdmin, LoggedAdmin):
 
 def apply_import(request: HttpRequest, found: ProfileList, form: ListImportForm) -> ListChange | Refusal:
     manager, profiles, version = get_manager(request), form.imported.profiles, found.version
-    result: ListChange | Refusal
-    if form.cleaned_data["what"] == What.ADD:
-        result = manager.add_profiles(found.pk, profiles, version)
-    elif form.cleaned_data["what"] == What.REMOVE:
-        result = manager.remove_profiles(found.pk, profiles, version)
-    else:
-        result = manager.sync_list(found.pk, profiles, "allow_removals" in request.POST, version)
-    return result
+    if form.cleaned_data["what"] == What.SYNC:
+        return manager.sync_list(found.pk, profiles, "allow_removals" in request.POST, version)
+    is_addition = form.cleaned_data["what"] == What.ADD
+    return (manager.add_profiles if is_addition else manager.remove_profiles)(found.pk, profiles, version)
 
 
 @admin.register(ListProfile)
@@ -221,7 +217,13 @@ class ListProfileAdmin(RefusableAdmin, ReadOnlyAdmin):
     form = MemberForm
     fields = ("address", "of_list", "profile_link")
     readonly_fields = ("of_list", "profile_link")
-    list_display = ("address", "name", "last_checked", "last_error", "of_list")
+    list_display = (
+        display.column("profile.url", gettext_lazy("address"), str),
+        display.column("profile.name", gettext_lazy("name"), str),
+        display.column("profile.last_checked_at", gettext_lazy("last check"), display.moment),
+        display.column("profile.last_error", gettext_lazy("last error"), display.show_stored),
+        "of_list",
+    )
     list_select_related = ("list", "profile")
     list_filter = (ListFilter,)
     search_fields = ("profile__url", "profile__name")
@@ -247,22 +249,6 @@ class ListProfileAdmin(RefusableAdmin, ReadOnlyAdmin):
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return request.user.has_perm("batches.view_listprofile")
-
-    @admin.display(description=gettext_lazy("address"))
-    def address(self, member: ListProfile) -> str:
-        return member.profile.url
-
-    @admin.display(description=gettext_lazy("name"))
-    def name(self, member: ListProfile) -> str:
-        return member.profile.name
-
-    @admin.display(description=gettext_lazy("last check"))
-    def last_checked(self, member: ListProfile) -> str:
-        return display.moment(member.profile.last_checked_at)
-
-    @admin.display(description=gettext_lazy("last error"))
-    def last_error(self, member: ListProfile) -> str:
-        return display.show_stored(member.profile.last_error)
 
     def save_model(self, request: HttpRequest, obj: ListProfile, form: Any, change: bool) -> None:
         if not change:  # a forged `_saveasnew` would insert a row without the manager

@@ -28,7 +28,7 @@ class RedirectAdmin(ReadOnlyAdmin):
     )
     list_display = (
         "profile_link",
-        "new_address",
+        display.column("url", gettext_lazy("new address"), str),
         "effect",
         "checks",
         display.column("first_seen_at", gettext_lazy("first seen"), display.moment),
@@ -43,10 +43,6 @@ class RedirectAdmin(ReadOnlyAdmin):
 
     def has_accept_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("batches.change_redirect")
-
-    @admin.display(description=gettext_lazy("new address"))
-    def new_address(self, found: Redirect) -> str:
-        return found.url
 
     @admin.display(description=gettext_lazy("if accepted"))
     def effect(self, found: Any) -> str:

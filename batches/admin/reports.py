@@ -134,14 +134,15 @@ class HostsPage(ReportPage):
 
     def context(self, request: HttpRequest) -> dict[str, Any]:
         search = clean_search(request)
-        order = request.GET.get("o", "failing")
+        order = request.GET.get("o", "")
+        if order not in HOST_COLUMNS:
+            order = "failing"
         found = find_failing_hosts(SHOWN_HOSTS, search)
-        key = HOST_COLUMNS.get(order, HOST_COLUMNS["failing"]).key
         return {
             "search": search,
-            "order": order if order in HOST_COLUMNS else "failing",
+            "order": order,
             "columns": HOST_COLUMNS,
-            "hosts": sorted(found.hosts, key=key),
+            "hosts": sorted(found.hosts, key=HOST_COLUMNS[order].key),
             "total": found.total,
             "pauses": find_pauses(SHOWN_HOSTS),
             "sample": SAMPLE,

@@ -30,6 +30,8 @@ Topic = Subscription.Topic
 #: The fields that can be changed later.
 VALUES = ("topics", "after_failures", "failed_percent", "minutes", "digest_hour", "is_active")
 
+ADDRESS = display.column("shown_address", gettext_lazy("address"), str)
+
 #: The fields without a meaning for the queue, and for a list.
 UNUSED = {True: ("after_failures", "failed_percent", "digest_hour"), False: ("minutes",)}
 
@@ -107,8 +109,15 @@ class NewSubscriptionForm(SubscriptionForm):
 class SubscriptionAdmin(PageWithButtons, RefusableAdmin):
     about = gettext_lazy("A subscription notifies somebody about the runs of a list, or about the queue.")
     actions = None  # a subscription is ended on its page
-    list_display = ("of_list", "channel", "receiver_address", "topic_list", "when", "is_active")
-    list_display_links = ("receiver_address",)
+    list_display = (
+        "of_list",
+        "channel",
+        ADDRESS,
+        display.topic_words,
+        display.column("when", gettext_lazy("when"), str),
+        "is_active",
+    )
+    list_display_links = (ADDRESS,)
     list_filter = (ListFilter, "channel", "is_active")
     list_select_related = ("list", "webhook")
     search_fields = ("list__name",)
@@ -138,7 +147,7 @@ class SubscriptionAdmin(PageWithButtons, RefusableAdmin):
         values = [name for name in VALUES if name not in UNUSED[not chosen]]
         if obj is None:
             return ("list", "channel", "address", *values)
-        return ("of_list", "channel", "receiver_address", *values, "deliveries")
+        return ("of_list", "channel", ADDRESS, *values, "deliveries")
 
     def get_fieldsets(self, request: HttpRequest, obj: Subscription | None = None) -> Any:
         advice = _("Messages have no links. Set BATCHES_BASE_URL to the address at which people reach this site.")
@@ -146,7 +155,7 @@ class SubscriptionAdmin(PageWithButtons, RefusableAdmin):
         return [(None, {"fields": self.get_fields(request, obj), "description": description})]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Subscription | None = None) -> Any:
-        return ("of_list", "channel", "receiver_address", "deliveries") if obj else ()
+        return ("of_list", "channel", ADDRESS, "deliveries") if obj else ()
 
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **options: Any
@@ -159,28 +168,16 @@ class SubscriptionAdmin(PageWithButtons, RefusableAdmin):
             context["title"] = title % {"list": found}
         return super().render_change_form(request, context, *args, **options)
 
-    @admin.display(description=gettext_lazy("address"))
-    def receiver_address(self, subscription: Subscription) -> str:
-        return subscription.shown_address
-
-    @admin.display(description=gettext_lazy("topics"))
-    def topic_list(self, subscription: Subscription) -> str:
-        return display.topic_words(subscription)
-
-    @admin.display(description=gettext_lazy("when"))
-    def when(self, subscription: Subscription) -> str:
-        return subscription.when
-
     @admin.display(description=gettext_lazy("deliveries"))
     def deliveries(self, subscription: Any) -> str:
         return self.list_link(subscription.request, _("deliveries"), WebhookDelivery, subscription=subscription.pk)
 
     def save_model(self, request: HttpRequest, obj: Subscription, form: Any, change: bool) -> None:
         manager, values = get_manager(request), form.cleaned_data
-        chosen = {name: values[name] for name in VALUES if name in values}
         if change:
             require_granted(manager.change_subscription(obj.pk, **{name: values[name] for name in form.changed_data}))
             return
+        chosen = {name: values[name] for name in VALUES if name in values}
         of_list = values["list"].pk if values["list"] else None
         made = manager.subscribe(of_list, values["address"], channel=values["channel"], **chosen)
         obj.pk = require_granted(made).pk

@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 from typing import Any
 
-from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
@@ -12,11 +11,11 @@ from django.shortcuts import redirect
 from django.utils.html import format_html
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
-from batches.limits import MAX_BULK
 
+from batches.limits import MAX_BULK
 from batches.lists.addresses import InvalidAddress
-from batches.models.webhooks import WebhookDeliveryQuerySet
 from batches.models import Subscription, Webhook, WebhookDelivery
+from batches.models.webhooks import WebhookDeliveryQuerySet
 from batches.notifications import outbox
 from batches.queue.values import as_uuid
 from batches.reports.outlook import forecast_queue
@@ -26,9 +25,9 @@ from . import display
 from .actions import get_manager
 from .base import ReadOnlyAdmin
 from .filters import BatchFilter, ValueFilter
+from .forms import EditForm
 from .page_with_buttons import PageWithButtons
 from .queue_content import describe_missing_worker
-from .forms import EditForm
 from .stored import stored
 
 State = WebhookDelivery.State
@@ -38,6 +37,7 @@ STATE_WORDS = {
     State.DELIVERED: gettext_lazy("delivered"),
     State.FAILED: gettext_lazy("failed"),
 }
+STATE = display.column("state", gettext_lazy("state"), lambda state: str(STATE_WORDS[state]))
 
 
 class WebhookForm(EditForm):
@@ -180,7 +180,7 @@ class WebhookDeliveryAdmin(PageWithButtons, ReadOnlyAdmin):
         display.AT,
         "type",
         "receiver_link",
-        "state",
+        STATE,
         "last_response",
         "next_attempt",
         "attempts",
@@ -191,9 +191,9 @@ class WebhookDeliveryAdmin(PageWithButtons, ReadOnlyAdmin):
     search_fields = ("event_id", "webhook__name", "webhook__url", "error")
     search_help_text = gettext_lazy("Event ID, webhook or error")
     actions = ("reschedule_all",)
-    fields = (
+    fields = (  # type: ignore[assignment]
         "type",
-        "state",
+        STATE,
         "receiver_link",
         "batch",
         "created_at",
@@ -204,14 +204,10 @@ class WebhookDeliveryAdmin(PageWithButtons, ReadOnlyAdmin):
         "event_id",
         "payload_sent",
     )
-    readonly_fields = ("state", "receiver_link", "last_response", "next_attempt", "payload_sent")
+    readonly_fields = (STATE, "receiver_link", "last_response", "next_attempt", "payload_sent")  # type: ignore[assignment]
 
     def buttons(self, row: WebhookDelivery) -> dict[str, str]:
         return {"reschedule_all": _("Deliver again")} if row.state == State.FAILED else {}
-
-    @admin.display(description=gettext_lazy("state"))
-    def state(self, delivery: WebhookDelivery) -> str:
-        return str(STATE_WORDS[State(delivery.state)])
 
     @admin.display(description=gettext_lazy("receiver"))
     def receiver_link(self, delivery: Any) -> str:
@@ -243,10 +239,10 @@ class WebhookDeliveryAdmin(PageWithButtons, ReadOnlyAdmin):
             )
             self.message_user(request, done, messages.SUCCESS)
         if skipped := selected - len(rescheduled):
-                most=MAX_BULK,
             left = choose_plural(
-                "%(count)s delivery skipped. Only failed deliveries can be rescheduled.",
-                "%(count)s deliveries skipped. Only failed deliveries can be rescheduled.",
+                "%(count)s delivery skipped. Only failed deliveries can be rescheduled, at most %(most)s at a time.",
+                "%(count)s deliveries skipped. Only failed deliveries can be rescheduled, at most %(most)s at a time.",
                 count=skipped,
+                most=MAX_BULK,
             )
             self.message_user(request, left, messages.WARNING)

@@ -13,9 +13,6 @@ def addresses_of(created: NewFeed, request: HttpRequest | None = None) -> dict[s
 
     The key is in the query, which Django never logs.
     """
-    query = urlencode({"token": created.key})
-    paths = {kind: reverse(f"batches_api:v1:feed-{kind}", args=[created.feed.list_id]) for kind in CONTENT_TYPES}
-    return {
-        kind: request.build_absolute_uri(f"{path}?{query}") if request else f"{path}?{query}"
-        for kind, path in paths.items()
-    }
+    query, complete = urlencode({"token": created.key}), request.build_absolute_uri if request else str
+    views = {kind: f"batches_api:v1:feed-{kind}" for kind in CONTENT_TYPES}
+    return {kind: complete(f"{reverse(view, args=[created.feed.list_id])}?{query}") for kind, view in views.items()}
