@@ -468,7 +468,7 @@ class QueueMachine(RuleBasedStateMachine):
 @pytest.mark.parametrize(
     "examples",
     [
-        pytest.param(4, marks=pytest.mark.exhaustive_on("sqlite")),
+        pytest.param(4, marks=[pytest.mark.slow, pytest.mark.exhaustive_on("sqlite")]),
         pytest.param(
             EXAMPLES, marks=[pytest.mark.slow, pytest.mark.exhaustive_on("postgresql")]
         ),  # takes twice as long
