@@ -33,7 +33,7 @@ NAMES = {"celery": "Celery + Redis", "dramatiq": "dramatiq + Redis"}
 DIFFERS = prose("""
     `batches` writes up to 500 results in one commit, and checks them again after a crash. `grouped plain SQL`
     writes the same rows in the same groups and does nothing else. graphile-worker fetches 500 jobs at once, deletes
-    them in groups and stores no result. The others write each result by itself; Redis keeps them in memory only,
+    them in groups and stores no result. The others write each result separately; Redis keeps them in memory only,
     and huey runs SQLite without any sync. The time of `batches` includes claiming the batch and completing it; the
     time of the others begins with their first result.
 """)
@@ -69,7 +69,7 @@ def optional_redis() -> Iterator[str]:
 def make_goals(others: list[str]) -> list[Goal]:
     committing = tuple(name for name in others if name != GRAPHILE)
     goals = [
-        Goal("of the best that writes each result by itself", CHECKS, 20, against=committing),
+        Goal("of the best that commits each result", CHECKS, 20, against=committing),
         Goal("of grouped plain SQL", CHECKS, 0.5, against=(GROUPED,)),
     ]
     if GRAPHILE in others:
