@@ -20,9 +20,8 @@ HITS = "/hits"
 MOST = "/most"
 FORGET = "/forget"
 
-#: The names of a redirecting path and of its target, and of the requests to a host without redirects.
-TO, FROM = "to", "from"
-DIRECTLY = " directly"
+#: In the path of an address that redirects. One of REDIRECTED does.
+TO = "to"
 REDIRECTED = 5
 
 
@@ -60,11 +59,9 @@ class Responder(asyncio.Protocol):
         else:
             self._hits[path] += 1
             _, delay, kind, *rest = path.split("/")
-            self._counted = [self._host] if kind == FROM else [self._host, self._host + DIRECTLY]
-            for name in self._counted:
-                self._now[name] += 1
-                self._most[name] = max(self._most[name], self._now[name])
-            target = f"http://{rest[0]}:{self._port}/{delay}/{FROM}/{'/'.join(rest[1:])}" if kind == TO else ""
+            self._now[self._host] += 1
+            self._most[self._host] = max(self._most[self._host], self._now[self._host])
+            target = f"http://{rest[0]}:{self._port}/{delay}/{'/'.join(rest[1:])}" if kind == TO else ""
             self._answering = asyncio.get_running_loop().call_later(int(delay) / 1000, self._answer, target)
 
     def _answer(self, target: str) -> None:
@@ -76,8 +73,7 @@ class Responder(asyncio.Protocol):
 
     def _end(self) -> None:
         self._answering = None
-        for name in self._counted:
-            self._now[name] -= 1
+        self._now[self._host] -= 1
 
     def _respond(self, body: str, head: str = "200 OK") -> None:
         self._transport.write(f"HTTP/1.1 {head}\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())

@@ -25,6 +25,7 @@ from batches.models import (
     BatchProfile,
     EndedLease,
     Lease,
+    Loan,
     Partition,
     Profile,
     Queue,
@@ -55,7 +56,7 @@ PROFILES, DELAY_MS = 24, 15
 
 #: The tables to empty between two stages; a table comes before the tables that it refers to.
 TABLES = (
-    *(BatchLog, StoryResult, Attempt, EndedLease, Partition, Lease, BatchProfile),
+    *(BatchLog, StoryResult, Attempt, EndedLease, Partition, Loan, Lease, BatchProfile),
     *(Batch, Profile, Queue, Worker),
 )
 
@@ -394,14 +395,10 @@ class Stage:
                 yield f"{url}: results {results}, requests {hits.get(path, 0)}"
 
     def _find_impolite(self) -> Iterator[str]:
-        """Find hosts with too many requests from all processes.
-
-        Redirects may add one for each: a worker, and its successor.
-        """
+        """Find hosts with too many requests from all processes, also by redirects."""
         for host, most in self.server.get(server.MOST).items():
-            allowed = self.at_once + (0 if host.endswith(server.DIRECTLY) else 2 * self.workers)
-            if most > allowed:
-                yield f"{host}: requests at once {most}, allowed {allowed}"
+            if most > self.at_once:
+                yield f"{host}: requests at once {most}, allowed {self.at_once}"
 
     def _find_bad_orders(self) -> Iterator[str]:
         """A confirmed order is one batch, even if it was sent twice."""

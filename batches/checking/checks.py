@@ -16,7 +16,7 @@ from batches.log_context import log_context
 from batches.queue.partitions import partition_of
 from batches.text import clean_text
 
-from .pace import Pace
+from .slowness import Pace
 from .window import Turn, Window
 
 logger = logging.getLogger(__name__)

@@ -1,7 +1,7 @@
 """The partitions that a run has leased, with their unread rows and the rows without a recorded result."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from batches.checking.checkers.base import ProfileToCheck
@@ -19,8 +19,11 @@ class Partitions:
     """Rows are read in the order of the batch, not partition by partition: neighbours are stored on one page of the
     database, and recording one of 500 rows of 500 pages would write 500 pages."""
 
-    def __init__(self, numbers: Iterable[int]) -> None:
+    def __init__(self, numbers: Iterable[int], in_use: Callable[[], set[int]] = set) -> None:
+        """`in_use` are partitions with requests of redirected checks: others must not get them yet."""
+        self._in_use = in_use
         self._leased: set[int] = set()
+        self._returned: set[int] = set()
         self._scans: list[Scan] = []
         self._leaving: set[int] = set()
         self._unrecorded: Counter[int] = Counter()
@@ -51,16 +54,21 @@ class Partitions:
         return {number for scan in self._scans for number in scan.partitions}
 
     def _settled(self, numbers: set[int]) -> list[int]:
-        return sorted(number for number in numbers if not self._unrecorded[number])
+        return sorted(number for number in numbers - self._in_use() if not self._unrecorded[number])
 
     def has(self, number: int) -> bool:
-        return number in self._leased
+        return number in self._leased and number not in self._returned
 
-    def lease(self, numbers: Iterable[int]) -> None:
-        """Set the leased partitions."""
+    def give_back(self, numbers: Iterable[int]) -> None:
+        """They are no longer ours, even while the call is under way that makes them free. Then call `lease`."""
+        self._returned = set(numbers)
+
+    def lease(self, numbers: Iterable[int], empty: Collection[int] = ()) -> None:
+        """Set the leased partitions. Nothing is pending in the `empty` ones."""
         leased = set(numbers)
         self._leaving &= leased
-        if new := leased - self._leased:
+        self._returned = set()
+        if new := leased - self._leased - set(empty):
             self._scans.append(Scan(new))
         self._leased = leased
 

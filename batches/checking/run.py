@@ -12,6 +12,7 @@ from batches.conf import Config
 from batches.metrics import RECORDING, RESULTS
 from batches.models import Database
 from batches.queue.hosts import hear_of_hosts, recall_hosts, remember_hosts
+from batches.queue.loans import are_slots_wanted
 from batches.queue.partitions import are_wanted, partition_of_domain
 from batches.queue.refusals import Refusal
 from batches.queue.runs import ClaimedRun
@@ -20,7 +21,8 @@ from . import queries
 from .checks import Checks
 from .heartbeat import Heartbeat
 from .outage import Prober, Watch, unless
-from .partitions import Partitions, Scan
+from .partitions import Scan
+from .sharing import Sharing
 
 #: Seconds of the grace period that are left to record the last results and to release the run.
 RESERVE_SECONDS = 2.0
@@ -52,12 +54,10 @@ class Run:
     ) -> None:
         self._batch = claimed.batch
         self._token = claimed.run_token
-        self._partitions = Partitions(claimed.partitions)
         self._manager = manager
         self._checker = checker
         self._config = config
         self._database = database
-        self._processes = processes
         self._loop = asyncio.get_running_loop()
         self._refusal: Refusal | None = None
         self._heartbeat = Heartbeat(
@@ -69,6 +69,8 @@ class Run:
             on_lapsed=lambda: self._checks.interrupt(),
             on_renewed=lambda: self._checks.start(),
         )
+        self._sharing = Sharing(claimed, checker.hosts.slots, manager, self._call_as_owner, processes, self._on_stuck)
+        self._partitions = self._sharing.partitions
         self._watch, self._prober = Watch(config), Prober(config, database)
         self._checks = Checks(
             checker, claimed.batch.checker, config, self._on_progress, self._may_check, self._watch.note
@@ -90,11 +92,11 @@ class Run:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._heartbeat)
             await self._enter_checker(stack)
-            self._checker.recall_hosts(await self._database(recall_hosts))
+            self._checker.hosts.recall(await self._database(recall_hosts))
             self._checker.send_while(lambda: self._heartbeat.is_valid)
-            if self._processes > 1:
-                self._checker.share_domains(lambda domain: not self._partitions.has(partition_of_domain(domain)))
-            tasks = [asyncio.create_task(self._record()), asyncio.create_task(self._read())]
+            await self._sharing.begin()
+            works = self._record, self._read, self._sharing.keep_exchanging
+            tasks = [asyncio.create_task(work()) for work in works]
             try:
                 await asyncio.gather(*tasks)
             finally:
@@ -137,7 +139,9 @@ class Run:
         """In the thread of the heartbeat."""
         answer = self._manager.renew_lease(self._batch.pk, self._token)
         if answer:
-            self._loop.call_soon_threadsafe(self._checker.recall_hosts, hear_of_hosts())
+            self._loop.call_soon_threadsafe(self._checker.hosts.recall, hear_of_hosts())
+            if are_slots_wanted(self._token):
+                self._loop.call_soon_threadsafe(self._sharing.exchange_soon)
             if are_wanted(self._batch):
                 self._loop.call_soon_threadsafe(self._partitions.give_half_away)
         return answer
@@ -149,6 +153,11 @@ class Run:
         self._refusal = refusal
         self._chunk_ready.set()
         self._interrupted.set()
+
+    def _on_stuck(self) -> None:
+        """End the run, so that this worker claims again, and takes over from the dead one."""
+        if not self._stopping:
+            self.stop(self._config.check_timeout)
 
     async def _enter_checker(self, stack: AsyncExitStack) -> None:
         """Enter the checker, with a timeout, so that a worker never waits for ever."""
@@ -184,12 +193,8 @@ class Run:
         Leasing late leaves a share to processes that start later.
         """
         await self._wait_until(lambda: self._checks.wants_more and self._checks.runs_low)
-        await self._return_partitions()
+        await self._sharing.lease_more()
         return self._partitions.scan
-
-    async def _return_partitions(self, released: Sequence[int] = ()) -> None:
-        call, checked = self._manager.lease_partitions, self._partitions.checked
-        self._partitions.lease(await self._call_as_owner(call, self._processes, checked, released))
 
     async def _wait_until(self, condition: Callable[[], bool]) -> None:
         """Looks at the condition whenever there is room for more profiles."""
@@ -203,6 +208,7 @@ class Run:
         is_settled = self._all_read and self._checks.is_idle
         if is_settled:
             self._settled.set()
+            self._sharing.end()
         if is_settled or self._checks.fault or self._checks.has_chunk:
             self._chunk_ready.set()
 
@@ -222,8 +228,8 @@ class Run:
                 note_recorded(chunk, time.monotonic() - began)
                 self._partitions.note_recorded(profile_id for profile_id, _ in chunk)
                 self._checks.start()
-            if released := self._partitions.released:
-                await self._return_partitions(released)
+            if self._partitions.released:
+                await self._sharing.release()
         await self._require_online()
 
     async def _require_online(self) -> None:
@@ -259,7 +265,7 @@ class Run:
             await self._call_as_owner(self._manager.record_results, answers)
 
     async def _remember_hosts(self) -> None:
-        if notes := self._checker.take_host_notes():
+        if notes := self._checker.hosts.take_notes():
             await self._database(remember_hosts, notes)
 
     async def _wait_for_chunk(self) -> None:

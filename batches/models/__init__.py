@@ -28,7 +28,7 @@ from .feeds import ListFeed
 from .functions import ByBytes, HostOf, Minute, SecondsSince
 from .hidden import HideableQuerySet
 from .hosts import Host
-from .leases import EndedLease, Lease, Partition
+from .leases import EndedLease, Lease, Loan, Partition
 from .lists import NO_EDITION, ListProfile, ProfileList
 from .logs import BatchLog, Channel
 from .marks import ReadMark, find_mark, mark_as_read

@@ -13,7 +13,7 @@ from django.db.models import Q
 from django.db.models.functions import Now
 
 from batches.conf import get_config
-from batches.limits import MAX_ACTOR, MAX_VERSION, PARTITIONS
+from batches.limits import MAX_ACTOR, MAX_HOST, MAX_VERSION, PARTITIONS
 
 from .batches import Batch
 from .workers import is_in_time
@@ -77,6 +77,30 @@ class Partition(models.Model):
 
     def __str__(self) -> str:
         return f"{self.batch_id}/{self.number}"
+
+
+class Loan(models.Model):
+    """A worker's wish for a slot of a domain in another worker's partition, because a redirect led there.
+
+    While it is granted, the worker may send one request at once to the domain, and its owner one less.
+    """
+
+    lease = models.ForeignKey(Lease, models.CASCADE, related_name="loans", db_index=False)
+    domain = models.CharField(max_length=MAX_HOST)
+    partition = models.PositiveSmallIntegerField()
+    is_granted = models.BooleanField(default=False)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["lease", "domain"], name="one_wish_per_domain"),
+            models.UniqueConstraint(fields=["domain"], condition=Q(is_granted=True), name="one_loan_per_domain"),
+            models.CheckConstraint(
+                name="loan_partition_known", condition=Q(partition__gte=0, partition__lt=PARTITIONS)
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.domain} for {self.lease_id}"
 
 
 class EndedLeaseQuerySet(models.QuerySet["EndedLease"]):

@@ -7,7 +7,7 @@ from django.db import transaction
 from django.db.models import DurationField, ExpressionWrapper, F, QuerySet
 from django.db.models.functions import Now
 
-from batches.checking.checkers.base import HostNote
+from batches.checking.checkers.politeness import HostNote
 from batches.limits import MAX_HOST
 from batches.models import Host
 

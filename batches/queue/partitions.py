@@ -18,7 +18,7 @@ from django.db.models.functions import Now
 from batches.conf import get_config
 from batches.limits import PARTITIONS
 from batches.lists.domains import domain_of
-from batches.models import Batch, EndedLease, Lease, Partition, Queue
+from batches.models import Batch, EndedLease, Lease, Loan, Partition, Queue
 
 #: A larger batch gets all partitions: empty partitions cost less than finding them.
 FEW_ROWS = 2_500
@@ -47,8 +47,12 @@ def create_missing_partitions(batch: Batch) -> None:
 
 def free_partitions(batch_id: UUID) -> QuerySet[Partition]:
     """The partitions without a lease, in which no worker of an earlier run may still have running checks."""
-    under_way = EndedLease.objects.under_way().values_list("partitions", flat=True)
-    return Partition.objects.filter(batch=batch_id, lease=None).exclude(number__in=set().union(*under_way))
+    return Partition.objects.filter(batch=batch_id, lease=None).exclude(number__in=numbers_under_way())
+
+
+def numbers_under_way() -> set[int]:
+    """The partitions in which workers of ended leases may still have running checks."""
+    return set().union(*EndedLease.objects.under_way().values_list("partitions", flat=True))
 
 
 def lease_free_partitions(lease: Lease, processes: int) -> None:
@@ -81,8 +85,10 @@ def note_under_way(leases: Iterable[Mapping[str, Any]]) -> None:
     Call it under the locks of the leases. It needs `pk`, `worker` and `lease_at` of each.
     """
     by_lease = defaultdict(list)
-    owned = Partition.objects.filter(lease__in=[lease["pk"] for lease in leases])
-    for token, number in owned.values_list("lease_id", "number"):
+    tokens = [lease["pk"] for lease in leases]
+    owned = Partition.objects.filter(lease__in=tokens).values_list("lease_id", "number")
+    borrowed = Loan.objects.filter(lease__in=tokens, is_granted=True).values_list("lease_id", "partition")
+    for token, number in [*owned, *borrowed]:
         by_lease[token].append(number)
     lease_seconds = timedelta(seconds=get_config().lease_seconds)
     EndedLease.objects.filter(until__lte=Now()).delete()

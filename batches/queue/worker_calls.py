@@ -5,7 +5,7 @@ pending finishes it.
 """
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Literal
 
 from django.db import transaction
@@ -19,6 +19,7 @@ from batches.models import Action, Batch, Lease, Queue, StoryResult
 from batches.text import Sentence, clean_text, pluralise
 
 from . import workers
+from .loans import Exchange, exchange
 from .partitions import end_checks, lease_free_partitions, leased_partitions, return_partitions
 from .refusals import Code, Refused, refusable
 from .results import record
@@ -176,6 +177,19 @@ class WorkerCalls(QueueWriter):
             if not released:
                 lease_free_partitions(lease, processes)
             return leased_partitions(lease)
+
+    @refusable
+    def exchange_slots(
+        self, batch_id: object, run_token: uuid.UUID, wanted: Collection[str] = (), spare: Collection[str] = ()
+    ) -> Exchange:
+        """Ask for slots of domains of other workers, and lend spare ones, see `queue/loans.py`.
+
+        `wanted` are all domains that it needs or uses: other loans end. `spare` are its own domains with a slot that it
+        keeps free. A caller that lost the response can repeat the call.
+        """
+        with transaction.atomic():
+            renew_lease(batch_id, run_token)
+            return exchange(lease_of(batch_id, run_token).get(), wanted, spare)
 
     @run_call
     def release_run(

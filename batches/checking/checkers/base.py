@@ -1,14 +1,16 @@
 """The interface of checkers: a checker gets one profile, fetches it once and returns the result. No database."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
-from math import isnan
 from types import NoneType
 from typing import NamedTuple, Self
 
 from batches.conf import Config
+
+from .politeness import HostPaused as HostPaused
+from .politeness import HostSlots
 
 # Named tuples, because each check creates many: they take half of the time of frozen dataclasses.
 
@@ -118,35 +120,6 @@ class NoConnection(NoAnswer, Unreachable):
     """No connection to the host in time."""
 
 
-class HostNote(NamedTuple):
-    """The limits that a host asks for, stored for the next run: no request for `pause_seconds`, and at least `interval`
-    seconds between two. `refusals` is how often in a row it refused, and `last_status` its last HTTP status."""
-
-    name: str
-    pause_seconds: float = 0.0
-    refusals: int = 0
-    interval: float = 0.0
-    last_status: int | None = None
-
-
-class HostPaused(Exception):
-    """This host wants no request for `seconds`. The profile has not failed: it is checked when the pause is over.
-
-    `str(error)` is the reason that people read if the batch has nothing else to do for too long. Raises TypeError for
-    values of other types: they would end the batch, not only fail its profile.
-    """
-
-    def __init__(self, host: str, seconds: float, sentence: str, http_status: int | None = None) -> None:
-        is_usable = isinstance(host, str) and isinstance(seconds, int | float) and isinstance(http_status, int | None)
-        if not is_usable or isnan(seconds):
-            given = f"{host!r}, {seconds!r} and {http_status!r}"
-            raise TypeError(f"HostPaused takes a host, seconds, and an HTTP status or None, not {given}")
-        super().__init__(sentence)
-        self.host = host
-        self.seconds = seconds
-        self.http_status = http_status
-
-
 class Checker(ABC):
     """Checks profiles, many at once, inside one event loop.
 
@@ -156,26 +129,15 @@ class Checker(ABC):
 
     def __init__(self, config: Config) -> None:
         self.config = config
+        #: Take a slot of the domain for each request: then no domain gets more than `BATCHES_PER_HOST` at once, from
+        #: all workers together, and the pauses that it asks for are kept.
+        self.hosts = HostSlots(config.per_host)
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
         return None
-
-    def take_host_notes(self) -> Sequence[HostNote]:
-        """The limits that hosts have asked for since the last call. The run stores them."""
-        return ()
-
-    def recall_hosts(self, notes: Iterable[HostNote]) -> None:
-        """Remember the limits that hosts asked for in earlier runs, before the first check; later, those that other
-        workers note.
-        """
-        return
-
-    def share_domains(self, is_foreign: Callable[[str], bool]) -> None:
-        """Called before the first check if other processes check, too: send one request at once to their domains."""
-        return
 
     def send_while(self, may_send: Callable[[], bool]) -> None:
         """Called before the first check.

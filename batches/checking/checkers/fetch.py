@@ -4,7 +4,7 @@ import asyncio
 import random
 import weakref
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -14,11 +14,10 @@ from typing import Self
 from batches.conf import Config
 from batches.lists.domains import domain_of_host
 
-from .base import Checker, CheckResult, FetchError, HostNote, NoAnswer, ProfileToCheck, Unreachable
+from .base import Checker, CheckResult, FetchError, NoAnswer, ProfileToCheck, Unreachable
 from .client import TOO_LATE, Client, RawResponse, Transfer
 from .clock import Clock, charged_seconds, not_charged
 from .compression import Unpacked, is_packed, unpack
-from .hosts import HostSlots
 from .memory import SMALL_BYTES
 from .target import Target, parse_url
 
@@ -67,7 +66,6 @@ class FetchingChecker(Checker):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        self._hosts = HostSlots(config.per_host)
         headers = [f"Accept: {ACCEPT}", "Accept-Encoding: gzip, deflate"]
         self._client = Client(config, headers, timeout=config.timeout, limit=config.max_body)
 
@@ -77,15 +75,6 @@ class FetchingChecker(Checker):
 
     async def __aexit__(self, *exc_info: object) -> None:
         await self._client.__aexit__(*exc_info)
-
-    def take_host_notes(self) -> Sequence[HostNote]:
-        return self._hosts.take_notes()
-
-    def recall_hosts(self, notes: Iterable[HostNote]) -> None:
-        self._hosts.recall(notes)
-
-    def share_domains(self, is_foreign: Callable[[str], bool]) -> None:
-        self._hosts.is_foreign = is_foreign
 
     def send_while(self, may_send: Callable[[], bool]) -> None:
         self._client.may_send = may_send
@@ -146,24 +135,24 @@ class FetchingChecker(Checker):
     ) -> RawResponse:
         """Make one request in a slot of its domain. The answer is final or a redirect."""
         domain = domain_of_host(target.host)
-        await self._hosts.take_slot(domain)
+        await self.hosts.take_slot(domain)
         try:
             raw = await self._client.request(transfer, target, headers, reads_body=read_body)
             status = raw.status
             if not (200 <= status < 300 or status in REDIRECTS or (status == 304 and headers)):
                 raise self._fail(raw, domain)
-            self._hosts.note_answer(domain, status)
+            self.hosts.note_answer(domain, status)
             return raw
         finally:
-            self._hosts.release(domain)
+            self.hosts.release(domain)
 
     def _fail(self, raw: RawResponse, domain: str) -> FetchError:
         """The failure for an error status. Raises HostPaused if the site asks for a pause."""
         status = raw.status
         if status in BUSY:
-            self._hosts.note_refusal(domain, status, parse_retry_after(raw.headers.get("Retry-After", "")))
+            self.hosts.note_refusal(domain, status, parse_retry_after(raw.headers.get("Retry-After", "")))
         else:
-            self._hosts.note_answer(domain, status)
+            self.hosts.note_answer(domain, status)
         return FetchError(describe_status(status), status, transient=status in TRANSIENT)
 
     async def _make_response(self, raw: RawResponse, target: Target, moved_to: str) -> Response:

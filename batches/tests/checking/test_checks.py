@@ -8,7 +8,7 @@ import pytest
 from batches.checking.checkers.base import Checker, CheckResult, HostPaused, ProfileToCheck, Story
 from batches.checking.checkers.clock import not_charged
 from batches.checking.checks import SECONDS_BETWEEN_LOOKS, Checks
-from batches.checking.pace import Pace
+from batches.checking.slowness import Pace
 from batches.conf import Config
 from batches.tests.support.time import Time, in_time
 

@@ -7,8 +7,7 @@ import pytest
 
 from batches.batch_manager import BatchManager
 from batches.checking import lag as lag_module
-from batches.checking.checkers import hosts as hosts_module
-from batches.checking.checkers import parser_process
+from batches.checking.checkers import parser_process, politeness
 from batches.checking.checkers import parsers as parsers_module
 from batches.checking.lag import LoopLag
 from batches.models import Batch
@@ -83,8 +82,8 @@ def test_documents_that_compute_for_ever_fail_alone_and_the_others_are_read_firs
 def test_a_host_that_answers_429_without_saying_for_how_long_gets_fewer_requests_and_no_profile_fails(
     configure, server, monkeypatch
 ):
-    monkeypatch.setattr(hosts_module, "FIRST_PAUSE", 0.3)
-    monkeypatch.setattr(hosts_module, "FIRST_INTERVAL", 0.1)
+    monkeypatch.setattr(politeness, "FIRST_PAUSE", 0.3)
+    monkeypatch.setattr(politeness, "FIRST_INTERVAL", 0.1)
     last, refused = [0.0], count()
 
     def answer(request):

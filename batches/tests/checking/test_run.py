@@ -17,9 +17,9 @@ from django.db import IntegrityError, InternalError, OperationalError, connectio
 
 from batches.batch_manager import BatchManager
 from batches.checking import heartbeat, queries, window, worker
-from batches.checking.checkers import hosts
-from batches.checking.checkers.base import Checker, CheckResult, HostNote, HostPaused, Story
-from batches.checking.checkers.hosts import HostSlots
+from batches.checking.checkers import politeness
+from batches.checking.checkers.base import Checker, CheckResult, HostPaused, Story
+from batches.checking.checkers.politeness import HostNote, HostSlots
 from batches.checking.checks import Checks
 from batches.checking.run import Run
 from batches.checking.worker import Worker
@@ -129,15 +129,12 @@ def around(monkeypatch):
 # -- From the first profile to the last --------------------------------------------------------------------------------
 
 
-def test_each_profile_is_checked_once_and_its_result_recorded(configure, script, caplog, monkeypatch):
+def test_each_profile_is_checked_once_and_its_result_recorded(configure, script, caplog):
     caplog.set_level(logging.INFO, "batches")
-    shared = []
-    monkeypatch.setattr(Checker, "share_domains", lambda *call: shared.append(call))
     configure(page_size=10, record_size=4, concurrency=5)
     batch = scripted(57)
     checked = script()
     work()
-    assert shared == []  # with nobody
     assert sorted(checked) == sorted(urls(57))
     assert row_statuses(batch) == ["ok"] * 57
     assert statuses() == {"it": Status.DONE}
@@ -680,7 +677,7 @@ def test_a_worker_learns_of_a_pause_that_a_host_asked_of_another(configure, serv
 
 
 def test_the_profiles_of_a_host_that_asks_for_a_pause_are_checked_after_it(configure, server, monkeypatch):
-    monkeypatch.setattr(hosts, "FIRST_INTERVAL", 0.1)
+    monkeypatch.setattr(politeness, "FIRST_INTERVAL", 0.1)
     configure(allowed_networks=("127.0.0.0/8",), per_host=1)
     busy = Reply(429, headers={"Retry-After": "1"})
     server.otherwise = Reply(body=b"a")

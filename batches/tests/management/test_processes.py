@@ -64,11 +64,9 @@ def assert_polite(farm, at_most=2):
     assert max(farm.most_at_once(host) for host in HOSTS) <= at_most
 
 
-def test_redirects_into_the_domain_of_another_process_add_one_request_at_once_for_each_process(farm, commands):
-    """Its owner sends two.
-
-    No process knows the requests of others, so each sends one to a domain that is not its own.
-    """
+@pytest.mark.parametrize(("processes", "per_host"), [(3, 2), pytest.param(4, 1, marks=pytest.mark.exhaustive)])
+def test_redirects_into_the_domain_of_another_process_keep_to_its_limit(processes, per_host, farm, commands):
+    """Its owner lends one of its slots to one process after the other."""
     hub, *sites = HOSTS
     farm.otherwise = lambda request: (
         Reply(raw=[ANSWER[:20], ANSWER[20:]], every=0.03)
@@ -79,13 +77,14 @@ def test_redirects_into_the_domain_of_another_process_add_one_request_at_once_fo
     addresses += [farm.url(f"/{number}", sites[number % len(sites)]) for number in range(100)]
     batch = BatchManager().create_batch("it", addresses, checker="http")
     gates = hold_all(farm, 100)
-    command = commands.start("batchworker", "--processes=3")
-    command.wait_for(lambda: len(workers_of(batch)) == 3)
+    command = commands.start("batchworker", f"--processes={processes}", environ={"BATCHES_PER_HOST": str(per_host)})
+    command.wait_for(lambda: len(workers_of(batch)) == processes)
     for gate in gates:
         gate.open()
     command.wait_for(is_done(batch))
     assert row_statuses(batch) == ["ok"] * 120
-    assert farm.most_at_once(hub) <= 2 + 2
+    assert farm.most_at_once(hub) == per_host
+    assert_consistent()
 
 
 @pytest.mark.parametrize("processes", [2, pytest.param(4, marks=pytest.mark.exhaustive)])
@@ -225,6 +224,21 @@ def test_a_process_that_is_killed_between_leasing_and_recording_loses_nothing(fa
     other.wait_for(is_done(batch))
     assert row_statuses(batch) == ["ok"] * 4
     assert len(farm.requests) == 8
+    assert_consistent()
+
+
+def test_a_check_that_waits_for_a_slot_of_a_dead_worker_gets_it_after_the_takeover(farm, commands):
+    """No third worker takes over: the one that waits ends its run and claims again."""
+    hub, site, *_ = sorted(HOSTS, key=lambda host: partition_of(f"http://{host}/"))
+    farm.redirect("/moved", farm.url("/new", hub))
+    batch = BatchManager().create_batch("it", [farm.url("/old", hub), farm.url("/moved", site)], checker="http")
+    assert BatchManager().start_batch(batch.pk)
+    dead = BatchManager().claim_run("dead", 2)
+    assert dead.partitions == (partition_of(f"http://{hub}/"),)
+    worker = commands.start_worker(lease_seconds=2, check_timeout=4)
+    worker.wait_for(is_done(batch))
+    assert row_statuses(batch) == ["ok", "ok"]
+    assert actions(batch).count("take_over") == 1
     assert_consistent()
 
 

@@ -255,6 +255,11 @@ SCENES: dict[str, tuple[str, Callable[[Batch], None], Callable[[BatchManager, Ba
         free_partitions,
         lambda manager, it: manager.lease_partitions(it.pk, it.token, 1, checked=[0]),
     ),
+    "exchange_slots": (
+        RUNNING,
+        free_partitions,
+        lambda manager, it: manager.exchange_slots(it.pk, it.token, ["hub.example"], ["own.example"]),
+    ),
     "remove_old": (PAUSED, keep, remove_old),
     "start_worker": (PAUSED, keep, lambda manager, it: manager.start_worker("worker") is None),
     "note_worker": (PAUSED, keep, lambda manager, it: manager.note_worker("worker") is None),

@@ -6,7 +6,7 @@ import pytest
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from batches.checking.checkers.base import HostNote
+from batches.checking.checkers.politeness import HostNote
 from batches.limits import MAX_HOST
 from batches.models import Host
 from batches.queue import hosts

@@ -10,6 +10,7 @@ from batches.batch_manager import BatchManager
 from batches.checking import queries
 from batches.models import Batch, BatchLog, BatchProfile, Profile, StoryResult
 from batches.queue.hosts import recall_hosts
+from batches.queue.loans import are_slots_wanted
 from batches.queue.partitions import are_wanted
 from batches.reports.outlook import forecast_queue
 from batches.tests.support.factories import claim, failed, make_batch, ok
@@ -80,6 +81,8 @@ def work_on(batch):
     assert manager.renew_lease(batch.pk, run.run_token)
     are_wanted(batch)
     recall_hosts()
+    assert not are_slots_wanted(run.run_token)
+    assert manager.exchange_slots(batch.pk, run.run_token, ["hub.example"], ["own.example"])
     assert manager.lease_partitions(batch.pk, run.run_token, 1, checked=[1], released=[2])
     assert not manager.finish_run(batch.pk, run.run_token)
     forecast_queue()

@@ -46,6 +46,7 @@ OTHERS = {
     "record_results",
     "renew_lease",
     "lease_partitions",
+    "exchange_slots",
     "delete_list",
     # They lock the list, and not the queue.
     "create_list",

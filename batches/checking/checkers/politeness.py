@@ -1,13 +1,14 @@
 """Politeness: limits the requests to a host at once and in a row, and honours the pauses that hosts ask for."""
 
 import asyncio
-from collections import defaultdict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
+from math import isnan
 from time import monotonic
+from typing import NamedTuple
 
-from .base import HostNote, HostPaused
 from .clock import not_charged
+from .slots import Slots
 
 # Hosts with a pause or an interval are remembered even while they are not in use. At most this many, of 300 bytes each.
 MAX_HOSTS = 10_000
@@ -21,6 +22,35 @@ RELIEF = 0.9
 SAME_PAUSE = 1.0
 # A host that says "in ten years" is tried again after a week.
 MAX_RETRY_AFTER = 7 * 24 * 3600.0
+
+
+class HostNote(NamedTuple):
+    """The limits that a host asks for, stored for the next run: no request for `pause_seconds`, and at least `interval`
+    seconds between two. `refusals` is how often in a row it refused, and `last_status` its last HTTP status."""
+
+    name: str
+    pause_seconds: float = 0.0
+    refusals: int = 0
+    interval: float = 0.0
+    last_status: int | None = None
+
+
+class HostPaused(Exception):
+    """This host wants no request for `seconds`. The profile has not failed: it is checked when the pause is over.
+
+    `str(error)` is the reason that people read if the batch has nothing else to do for too long. Raises TypeError for
+    values of other types: they would end the batch, not only fail its profile.
+    """
+
+    def __init__(self, host: str, seconds: float, sentence: str, http_status: int | None = None) -> None:
+        is_usable = isinstance(host, str) and isinstance(seconds, int | float) and isinstance(http_status, int | None)
+        if not is_usable or isnan(seconds):
+            given = f"{host!r}, {seconds!r} and {http_status!r}"
+            raise TypeError(f"HostPaused takes a host, seconds, and an HTTP status or None, not {given}")
+        super().__init__(sentence)
+        self.host = host
+        self.seconds = seconds
+        self.http_status = http_status
 
 
 @dataclass(slots=True)
@@ -42,23 +72,16 @@ class HostSlots:
     """
 
     def __init__(self, per_host: int) -> None:
-        self._per_host = per_host
-        #: Whether another process may be checking this domain at the same time, since a redirect can lead to any
-        #: domain.
-        self.is_foreign: Callable[[str], bool] = lambda name: False
-        self._taken: dict[str, int] = {}
-        self._waiting: defaultdict[str, deque[asyncio.Future[None]]] = defaultdict(deque)
+        self.slots = Slots(per_host)
         self._manners: dict[str, Manners] = {}
         self._changed: set[str] = set()
 
     async def take_slot(self, name: str) -> None:
         """Hold a slot of the host until `release`. Waiting for it is not charged. Raises HostPaused during a pause."""
-        taken = self._taken.get(name, 0)
-        if not taken or (taken < self._per_host and not self.is_foreign(name)):
-            self._taken[name] = taken + 1
-        else:
+        if not self.slots.take(name):
             self._require_no_pause(name)
-            await self._wait_for_slot(name)
+            with not_charged():
+                await self.slots.wait(name)
         try:
             if name in self._manners:
                 # While holding the slot, since the host may have asked its previous holder to wait.
@@ -68,29 +91,8 @@ class HostSlots:
             self.release(name)
             raise
 
-    async def _wait_for_slot(self, name: str) -> None:
-        turn = asyncio.get_running_loop().create_future()
-        self._waiting[name].append(turn)
-        try:
-            with not_charged():
-                await turn
-        except asyncio.CancelledError:
-            if not turn.cancelled():  # it got its slot at the same moment
-                self.release(name)
-            raise
-
     def release(self, name: str) -> None:
-        """Give the slot to the check that has waited longest, if any."""
-        waiting = self._waiting.get(name, ())
-        while waiting:
-            turn = waiting.popleft()
-            if not turn.done():
-                turn.set_result(None)
-                return
-        self._waiting.pop(name, None)
-        self._taken[name] -= 1
-        if not self._taken[name]:
-            del self._taken[name]
+        self.slots.release(name)
 
     def _require_no_pause(self, name: str) -> None:
         manners = self._manners.get(name)

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from batches.checking.checkers import clock as charging
-from batches.checking.checkers import hosts as hosts_module
-from batches.checking.checkers.base import CheckResult, HostNote, HostPaused, ProfileToCheck
-from batches.checking.checkers.hosts import HostSlots
+from batches.checking.checkers import politeness
+from batches.checking.checkers.base import CheckResult, ProfileToCheck
 from batches.checking.checkers.http import HttpChecker
+from batches.checking.checkers.politeness import HostNote, HostPaused, HostSlots
 from batches.tests.support.feedserver import FeedServer, Reply
 from batches.tests.support.time import put_forward
 
@@ -150,8 +150,8 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
-        monkeypatch.setattr(hosts_module, "monotonic", lambda: self.now)
-        monkeypatch.setattr(hosts_module.asyncio, "sleep", self._sleep)
+        monkeypatch.setattr(politeness, "monotonic", lambda: self.now)
+        monkeypatch.setattr(politeness.asyncio, "sleep", self._sleep)
 
     async def _sleep(self, seconds: float) -> None:
         self.now += seconds
@@ -265,9 +265,10 @@ def test_nothing_is_kept_of_hosts_that_are_not_in_use():
         for number in range(1000):
             await slots.take_slot(f"{number}.example")
             slots.note_answer(f"{number}.example", 200)
-            assert len(slots._taken) == 1
+            assert len(slots.slots._taken) == 1
             slots.release(f"{number}.example")
-        assert (len(slots._taken), len(slots._waiting), len(slots._manners), slots.take_notes()) == (0, 0, 0, [])
+        used = len(slots.slots._taken), len(slots.slots._waiting)
+        assert (*used, len(slots._manners), slots.take_notes()) == (0, 0, 0, [])
 
     asyncio.run(run())
 
@@ -283,13 +284,13 @@ def test_a_slot_that_is_given_to_a_check_as_it_is_cancelled_goes_to_the_next_one
         waiting[1].cancel()
         await waiting[2]
         slots.release("a.example")
-        assert (slots._taken, len(slots._waiting)) == ({}, 0)
+        assert (slots.slots._taken, len(slots.slots._waiting)) == ({}, 0)
 
     asyncio.run(run())
 
 
 def test_a_million_paused_hosts_do_not_fill_the_memory(monkeypatch):
-    monkeypatch.setattr(hosts_module, "MAX_HOSTS", 100)
+    monkeypatch.setattr(politeness, "MAX_HOSTS", 100)
     slots = HostSlots(per_host=2)
     for number in range(1000):
         refuse(slots, f"{number}.example")

@@ -1,0 +1,105 @@
+"""What a run shares with other workers through the database: the partitions of the batch, and slots of domains."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any
+
+from batches.batch_manager import BatchManager
+from batches.checking.checkers.slots import Slots
+from batches.queue.partitions import partition_of_domain
+from batches.queue.runs import ClaimedRun
+
+from .partitions import Partitions
+
+#: Seconds between two exchanges while slots are borrowed, lent or wanted, and before one that lends a free slot.
+EXCHANGE_SECONDS, LEND_SECONDS = 0.5, 0.02
+
+
+class Sharing:
+    """Leases and returns partitions, and exchanges slots of the domains that redirects lead to.
+
+    `call` calls a method of the manager with the run's token. `on_stuck` is called while a check waits for a worker
+    that no longer sends heartbeats: claiming again takes over its partitions.
+    """
+
+    def __init__(
+        self,
+        claimed: ClaimedRun,
+        slots: Slots,
+        manager: BatchManager,
+        call: Callable[..., Awaitable[Any]],
+        processes: int,
+        on_stuck: Callable[[], None],
+    ) -> None:
+        # A partition is not ours before we know what is lent of it. The first worker of a run has not lent anything.
+        self.partitions = Partitions(claimed.partitions if claimed.is_first else (), self._find_used)
+        self._is_first = claimed.is_first
+        self._slots = slots
+        self._manager = manager
+        self._call = call
+        self._processes = processes
+        self._on_stuck = on_stuck
+        #: One call at a time, so that each knows what the previous one has changed.
+        self._turn = asyncio.Lock()
+        self._wish = asyncio.Event()
+        self._has_ended = False
+        slots.share(self._is_own, self.exchange_soon)
+
+    def _is_own(self, domain: str) -> bool:
+        return self.partitions.has(partition_of_domain(domain))
+
+    def _find_used(self) -> set[int]:
+        return {partition_of_domain(domain) for domain in self._slots.in_use}
+
+    async def begin(self) -> None:
+        """Call it before the first check."""
+        if not self._is_first:
+            await self.exchange()
+
+    async def lease_more(self) -> None:
+        """Return the checked partitions, and lease free ones."""
+        await self._return(to_others=False)
+
+    async def release(self) -> None:
+        """Return the checked partitions, and those that others need."""
+        await self._return(to_others=True)
+
+    async def _return(self, *, to_others: bool) -> None:
+        async with self._turn:
+            checked, released = self.partitions.checked, self.partitions.released if to_others else []
+            self.partitions.give_back([*checked, *released])
+            await self._call(self._manager.lease_partitions, self._processes, checked, released)
+            await self._exchange()
+
+    def exchange_soon(self) -> None:
+        """We want a slot of others, or others want one of ours."""
+        self._wish.set()
+
+    def end(self) -> None:
+        self._has_ended = True
+        self._wish.set()
+
+    async def keep_exchanging(self) -> None:
+        """Until `end`."""
+        while await self._has_wish():
+            await self.exchange()
+
+    async def _has_wish(self) -> bool:
+        seconds = LEND_SECONDS if self._slots.spare else EXCHANGE_SECONDS if self._slots.is_exchanging else None
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._wish.wait()
+        self._wish.clear()
+        return not self._has_ended
+
+    async def exchange(self) -> None:
+        async with self._turn:
+            await self._exchange()
+
+    async def _exchange(self) -> None:
+        exchange = await self._call(self._manager.exchange_slots, *self._slots.take_wishes())
+        self.partitions.lease(exchange.partitions, exchange.empty)
+        self._slots.set_loans(exchange.borrowed, exchange.lent)
+        if exchange.is_stuck:
+            self._on_stuck()
