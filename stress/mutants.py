@@ -14,6 +14,7 @@ from django.db.models import QuerySet
 
 from batches import batch_manager
 from batches.checking import partitions
+from batches.checking.checkers import slots
 from batches.limits import PARTITIONS
 from batches.models import BatchProfile, BatchQuerySet, EndedLease, Lease, Queue
 from batches.queue import results, runs, worker_calls, writer
@@ -76,6 +77,10 @@ def _no_partitions() -> None:
     partitions.Scan = _scan_everything
 
 
+def _no_loans() -> None:
+    slots.Slots._limit = lambda self, name: self._per_domain
+
+
 def _forget_checks_under_way() -> None:
     EndedLease.objects.under_way = EndedLease.objects.none
 
@@ -88,6 +93,8 @@ MUTANTS = {
     "no-queue-lock": Mutant("the queue lock", "pairs", _no_queue_lock),
     "no-run-token": Mutant("the check of the run token", "freeze", _no_run_token),
     "no-partitions": Mutant("the limit to the partitions that a worker leases", "share", _no_partitions),
+    # On SQLite, workers write in turns, and their redirects rarely come together.
+    "no-loans": Mutant("the loan of a slot to which a redirect leads", "share", _no_loans, ("postgresql",)),
     "no-ended-leases": Mutant(
         "the wait for checks of a run that was ended", "pause-4", _forget_checks_under_way, ("sqlite",)
     ),

@@ -24,7 +24,7 @@ from .pairs import PAIRS
 from .stage import Actor, House, Stage
 
 #: Enough to try each pair of calls once.
-MUTANT_COUNT = {"pairs": len(PAIRS), "freeze": 4, "lose": 6, "share": 8, "pause-4": 20}
+MUTANT_COUNT = {"pairs": len(PAIRS), "freeze": 4, "lose": 6, "share": 16, "pause-4": 20}
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,9 +20,9 @@ HITS = "/hits"
 MOST = "/most"
 FORGET = "/forget"
 
-#: In the path of an address that redirects. One of REDIRECTED does.
+#: In the path of an address that redirects. One of REDIRECTED does, and all of them to one host.
 TO = "to"
-REDIRECTED = 5
+REDIRECTED = 3
 
 
 class Responder(asyncio.Protocol):
@@ -106,8 +106,8 @@ class Server:
         return f"http://{self._host(number)}:{self.port}{path}"
 
     def profile_url(self, number: int, delay_ms: int, batch: int) -> str:
-        """The address of a profile. One of REDIRECTED redirects to another host."""
-        to = f"{TO}/{self._host(number // REDIRECTED)}/" if number % REDIRECTED == 0 else ""
+        """The address of a profile. One of REDIRECTED redirects to the first host."""
+        to = f"{TO}/{self.hosts[0]}/" if number % REDIRECTED == 0 else ""
         return self.url(number, f"/{delay_ms}/{to}{batch}/{number}")
 
     def _host(self, number: int) -> str:
