@@ -162,9 +162,9 @@ def test_settings_that_the_app_cannot_work_with_are_refused_with_the_remedy(data
             "batches.E007",
             "DATABASE_ROUTERS do not keep these in the database “default”: batches.Attempt, batches.Batch, "
             "batches.BatchLog, batches.BatchProfile, batches.EndedLease, batches.Host, batches.Lease, "
-            "batches.ListFeed, batches.ListProfile, batches.Loan, batches.Partition, batches.Profile, batches.ProfileList, "
-            "batches.Queue, batches.ReadMark, batches.Redirect, batches.StoryResult, batches.Subscription, "
-            "batches.Webhook, batches.WebhookDelivery, batches.Worker, people.Robot.",
+            "batches.ListFeed, batches.ListProfile, batches.Loan, batches.Partition, batches.Profile, "
+            "batches.ProfileList, batches.Queue, batches.ReadMark, batches.Redirect, batches.StoryResult, "
+            "batches.Subscription, batches.Webhook, batches.WebhookDelivery, batches.Worker, people.Robot.",
             'Let db_for_read and db_for_write return "default" for them.',
         ),
     ]

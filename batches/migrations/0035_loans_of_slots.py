@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('batches', '0033_workers'),
+        ('batches', '0034_subscriptions_of_webhooks'),
     ]
 
     operations = [
