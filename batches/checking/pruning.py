@@ -19,6 +19,7 @@ from batches.batch_manager import BatchManager
 from batches.conf import get_config
 from batches.models import Attempt, Batch, BatchLog, Host, StoryResult
 from batches.notifications.outbox import find_idle
+from batches.text import pluralise
 
 logger = logging.getLogger(__name__)
 
@@ -107,5 +108,5 @@ def prune_chunk(rule: Rule, manager: BatchManager, should_stop: Callable[[], boo
     elif ids:
         manager.remove_old(old, ids)
     if ids:
-        logger.info("Pruned %s older than %d days: %s", rule.plural, rule.days, len(ids))
+        logger.info("Pruned %s older than %s: %s", rule.plural, pluralise(rule.days, "day"), len(ids))
     return len(ids) == limit

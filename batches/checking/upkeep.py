@@ -68,7 +68,7 @@ def report_return() -> None:
 
 def _queue_due_lists(manager: BatchManager, should_stop: Callable[[], bool]) -> None:
     if queued := manager.queue_due_lists(should_stop=should_stop):
-        logger.info("Queued %s due lists", len(queued))
+        logger.info("Due lists queued: %s", len(queued))
 
 
 def _attempt(failed: str, call: Callable[[], object]) -> bool:

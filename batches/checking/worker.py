@@ -299,7 +299,7 @@ def collecting_seldom() -> Iterator[None]:
 
 
 def _close(loop: asyncio.AbstractEventLoop) -> None:
-    """Close the loop like `asyncio.run`, but without waiting for threads that hang, such as in a checker's look-up of a
+    """Close the loop like `asyncio.run`, but without waiting for threads that hang, such as in a checker's lookup of a
     name.
     """
     if tasks := asyncio.all_tasks(loop):

@@ -441,7 +441,7 @@ def read_response(transfer: Transfer) -> RawResponse:
         number = transfer.curl.getinfo(pycurl.OS_ERRNO)
         raise explain_fault(code, message, transfer.refusal or OSError(number, ""), transfer.connect_seconds)
     if not transfer.status:  # libcurl accepts headers that end with the connection
-        raise FetchError(BROKEN_OFF, transient=True)
+        raise FetchError(CLOSED_EARLY, transient=True)
     body = b"".join(transfer.body)
     return RawResponse(transfer.status, Headers(transfer.head), body, transfer.is_cut, transfer.share)
 
@@ -449,7 +449,7 @@ def read_response(transfer: Transfer) -> RawResponse:
 REFUSED, OUT_OF_REACH, TOO_LATE = "refused the connection", "could not be reached", "did not answer within"
 #: Reasons for a failed connection. Another reason begins with TOO_LATE.
 NO_CONNECTION = (NO_SUCH_HOST, NO_ANSWER, REFUSED, OUT_OF_REACH)
-BROKEN_OFF = "broke off the connection"
+CLOSED_EARLY = "closed the connection too early"
 LOST = frozenset({pycurl.E_GOT_NOTHING, pycurl.E_PARTIAL_FILE, pycurl.E_SEND_ERROR, pycurl.E_RECV_ERROR})
 # libcurl reports these as E_RECV_ERROR, too, but a retry would not help.
 NOT_LOST = re.compile("chunk|headers", re.IGNORECASE)
@@ -473,7 +473,7 @@ def explain_fault(code: int, message: str, cause: OSError, connect_seconds: floa
     if code == pycurl.E_COULDNT_RESOLVE_HOST:
         return Unreachable(NO_SUCH_HOST)
     if code in LOST and not NOT_LOST.search(message):
-        return FetchError(BROKEN_OFF, transient=True)
+        return FetchError(CLOSED_EARLY, transient=True)
     if LARGE_HEADER.search(message):
         return FetchError(f"sent headers larger than {LARGE_HEADERS // 1024} kB")
     return FetchError(f"sent an invalid response: {message}")

@@ -70,7 +70,7 @@ class FeedChecker(FetchingChecker):
                 raise FetchError("the page declares no feed", response.status)
             url = reading.refresh
             response = await self.fetch(url)
-        raise FetchError(f"redirected more than {self.config.max_redirects} times")
+        raise FetchError(f"redirected too many times (limit: {self.config.max_redirects})")
 
     async def _fetch_declared(self, feeds: Sequence[str], dead: Mapping[str, FetchError]) -> CheckResult:
         """Return the result of the first feed that can be read."""

@@ -128,7 +128,7 @@ class FetchingChecker(Checker):
                     return await self._make_response(raw, target, moved_to)
                 statuses.add(raw.status)
                 target = find_redirect_target(raw, target)
-        raise FetchError(f"redirected more than {self.config.max_redirects} times")
+        raise FetchError(f"redirected too many times (limit: {self.config.max_redirects})")
 
     async def _request(
         self, transfer: Transfer, target: Target, headers: Sequence[str], read_body: bool

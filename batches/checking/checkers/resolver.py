@@ -15,7 +15,7 @@ from .clock import not_charged
 
 # c-ares repeats a question sooner if it knows that a name server is fast, and waits twice as long each time.
 FIRST_SECONDS, TRIES = 2.0, 6
-#: Seconds after which a look-up fails: names that take longer are dead.
+#: Seconds after which a lookup fails: names that take longer are dead.
 MAX_SECONDS = 8.0
 # Some name servers lose questions if a thousand arrive at the same moment. A name without an answer releases its place
 # to others after the first second.

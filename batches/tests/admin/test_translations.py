@@ -154,7 +154,7 @@ def test_each_reason_of_a_failed_check_is_known():
     """Those that the documentation lists, with some text for what differs."""
     reasons = messages.reasons_of_failures() | {
         *fetching.NO_CONNECTION,
-        fetching.BROKEN_OFF,
+        fetching.CLOSED_EARLY,
         f"{fetching.TOO_LATE} … s",
     }
     texts = {text.replace("…", "7") for text in reasons - {"… … s"}}

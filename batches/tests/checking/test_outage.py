@@ -271,7 +271,7 @@ def test_failures_from_before_the_outage_are_kept(site, reachable, configure):
     assert stories[0] >= 24
     assert set(row_statuses(batch)) <= {"ok", "failed"}
     assert set(batch.profiles.filter(status="failed").values_list("error", flat=True)) <= {
-        *("answered 404 Not Found", "broke off the connection")
+        *("answered 404 Not Found", "closed the connection too early")
     }
     assert_consistent()
 

@@ -136,7 +136,7 @@ def test_an_endless_body_is_not_read(receiver, webhook, deliver):
 @pytest.mark.parametrize(
     ("raw", "error"),
     [
-        (b"", "broke off the connection"),
+        (b"", "closed the connection too early"),
         (b"SSH-2.0-OpenSSH_9.2\r\n", "sent an invalid response: Received HTTP/0.9 when not allowed"),
     ],
 )

@@ -30,12 +30,12 @@ HEAD = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
 GZIPPED = HEAD + b"Content-Encoding: gzip\r\n\r\n"
 
-BROKEN = r"^(sent an invalid response: [^\n]+|broke off the connection)$"
+BROKEN = r"^(sent an invalid response: [^\n]+|closed the connection too early)$"
 TOO_LARGE = r"^the body is larger than 5 MB$"
 TOO_SLOW = r"^did not answer within [\d.]+ s$"
 NO_FEED = r"^the response is not a feed$"
 NO_FEED_DECLARED = r"^the page declares no feed$"
-TOO_MANY_REDIRECTS = r"^redirected more than 5 times$"
+TOO_MANY_REDIRECTS = r"^redirected too many times \(limit: 5\)$"
 GIANT_HEAD = r"^sent headers larger than 64 kB$"
 
 

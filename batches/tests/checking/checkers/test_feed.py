@@ -220,7 +220,7 @@ def test_pages_that_send_their_readers_round_and_round_or_inside_are_a_failure(s
     for number in range(20):
         server.answer(f"/{number}", page(f'<meta http-equiv="refresh" content="0;url=/{number + 1}">'))
     result = check(server.url("/0"))
-    assert (result.ok, result.error) == (False, "redirected more than 5 times")
+    assert (result.ok, result.error) == (False, "redirected too many times (limit: 5)")
     assert len(server.requests) == 7
     server.answer("/", page('<meta http-equiv="refresh" content="0;url=http://10.0.0.1/">'))
     assert check(server.url("/")).error == "the address 10.0.0.1 is not public"
