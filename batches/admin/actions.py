@@ -16,6 +16,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.translation import gettext as _
 
 from batches.batch_manager import BatchManager
+from batches.limits import MAX_REASONS
 from batches.models import STATUS_WORDS, Action, Batch, BatchLog, Channel
 from batches.queue.bulk import BulkResult, run_bulk, select_batches
 from batches.queue.refusals import Refusal, Refused
@@ -43,9 +44,6 @@ QUEUE_ACTIONS = (Action.START_BATCH,)
 SETTLED_ACTIONS = (Action.QUEUE_BATCH, Action.RETRY_FAILED, Action.REPEAT_BATCH)
 #: On each page, since queueing a done batch deletes its results.
 DONE_ACTIONS = (Action.RETRY_FAILED, Action.REPEAT_BATCH, Action.QUEUE_BATCH)
-
-#: The most frequent reasons for failures on a batch's page.
-SHOWN_REASONS = 20
 
 #: The value that the manager returned, and the message of a success.
 Result = tuple[Any, str]
@@ -76,10 +74,11 @@ def call_manager(request: HttpRequest, call: str, batch_id: UUID) -> Result:
 def chosen_reasons(request: HttpRequest, batch: Batch) -> list[str]:
     """The ticked reasons, or the reason beside the pressed button.
 
-    The form sends their names, since a browser changes the line breaks of texts.
+    The form sends their names, since a browser changes the line breaks of texts. A shown reason may have become less
+    frequent than others since.
     """
     sent = request.POST.getlist("only") or request.POST.getlist("ticked")
-    reasons = [reason for reason, _ in queries.count_failure_reasons(batch, SHOWN_REASONS)]
+    reasons = [reason for reason, _ in queries.count_failure_reasons(batch, MAX_REASONS)]
     return [reason for reason in reasons if name_reason(reason) in sent]
 
 

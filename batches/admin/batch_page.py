@@ -25,7 +25,6 @@ from batches.web.downloads import name_download, stream_download
 from . import display
 from .actions import (
     CALLS,
-    SHOWN_REASONS,
     BatchView,
     Result,
     call_manager,
@@ -170,7 +169,7 @@ def details_context(request: HttpRequest, batch: Batch) -> dict[str, Any]:
     outcomes = {name: count for name, count in outcomes.items() if count or name != "skipped"}
     may_view_rows = request.user.has_perm("batches.view_batchprofile")
     compared = comparison.compare(batch)
-    reasons = queries.count_failure_reasons(batch, SHOWN_REASONS) if may_view_rows else []
+    reasons = queries.count_failure_reasons(batch, SHOWN) if may_view_rows else []
     return {
         "details_updated_at": now,
         "details_state": key,

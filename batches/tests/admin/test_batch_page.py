@@ -296,6 +296,19 @@ def test_failures_are_rechecked_by_the_ticked_reasons_or_by_one(client, three_re
     assert reason_ids(client, three_reasons) == {}  # not offered while it is queued
 
 
+def test_a_ticked_reason_counts_even_if_it_is_no_longer_one_of_the_most_frequent(client):
+    batch = batch_with("done", failed=41, pending=0)
+    rows = batch.profiles.filter(pk__in=batch.profiles.order_by("pk").values("pk")[:1])
+    rows.update(error="gone")
+    ticked = reason_ids(client, batch)["gone"]
+    for number, pk in enumerate(batch.profiles.exclude(error="gone").values_list("pk", flat=True)):
+        BatchProfile.objects.filter(pk=pk).update(error=f"reason {number // 2}")
+    assert "gone" not in reason_ids(client, batch)
+    sent = {"call": "retry_failed", "chosen": "yes", "ticked": [ticked]}
+    client.post(f"{page_of(batch, 'operate')}?status=done", sent)
+    assert list(batch.attempts.values_list("error", flat=True)) == ["gone"]
+
+
 @pytest.mark.parametrize("sent", [{}, {"ticked": "nonsense"}, {"only": "\0"}])
 def test_without_a_known_reason_nothing_is_rechecked(client, three_reasons, sent):
     before = state()
