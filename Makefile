@@ -28,7 +28,7 @@ run: setup $(TRANSLATIONS).mo ## set up and run the web application and a worker
 
 setup: .venv/installed ## install requirements.txt into .venv
 
-test: lint $(TRANSLATIONS).mo ## set up and run the checks and the tests on SQLite and PostgreSQL (7 minutes on two cores)
+test: lint $(TRANSLATIONS).mo ## set up and run the checks and the tests on SQLite and PostgreSQL (6 minutes on two cores)
 	@$(VENV) -m pytest $(IN_PARALLEL)
 
 test-package: .venv/installed-dev $(TRANSLATIONS).mo ## run the fast tests of one package on SQLite while you edit (PACKAGE=queue)
