@@ -155,9 +155,13 @@ class Run:
         self._interrupted.set()
 
     def _on_stuck(self) -> None:
-        """End the run, so that this worker claims again, and takes over from the dead one."""
+        """End the run, so that this worker claims again, and takes over from the dead one.
+
+        All workers may be waiting for it: then nobody else would claim.
+        """
         if not self._stopping:
             self.stop(self._config.check_timeout)
+        self._checker.hosts.slots.cancel_waiting()
 
     async def _enter_checker(self, stack: AsyncExitStack) -> None:
         """Enter the checker, with a timeout, so that a worker never waits for ever."""

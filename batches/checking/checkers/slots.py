@@ -75,6 +75,12 @@ class Slots:
                 self.release(name)
             raise
 
+    def cancel_waiting(self) -> None:
+        """Cancel the checks that wait for slots of others."""
+        for name in self._foreign:
+            for turn in self._waiting.get(name, ()):
+                turn.cancel()
+
     def release(self, name: str) -> None:
         self._taken[name] -= 1
         if not self._taken[name]:

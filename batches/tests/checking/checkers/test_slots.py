@@ -110,6 +110,21 @@ def test_a_check_that_is_cancelled_while_it_waits_wants_nothing_any_more():
         assert slots.take_wishes() == Wishes()
 
 
+def test_checks_that_wait_for_others_can_be_cancelled_and_the_rest_continues():
+    @asynchronous
+    async def _():
+        slots, _ = shared(1, "own")
+        assert slots.take("own")
+        own, foreign = waiting(slots, "own"), waiting(slots, "foreign", 2)
+        await let_run()
+        slots.cancel_waiting()
+        await let_run()
+        assert (done(own), [check.cancelled() for check in foreign]) == ([False], [True, True])
+        slots.release("own")
+        await let_run()
+        assert done(own) == [True]
+
+
 def test_a_slot_is_lent_when_it_is_free_and_our_own_checks_get_one_less():
     @asynchronous
     async def _():
