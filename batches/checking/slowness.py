@@ -2,7 +2,7 @@
 
 #: A check is slow when it has taken this many times as long as most do, and at least SLOW_SECONDS: where most answer in
 #: 20 ms, tarpits that held their places for a second took two thirds of the others' speed.
-SLOW_FACTOR, SLOW_SECONDS = 4.0, 0.25
+SLOW_FACTOR, SLOW_SECONDS = 4.0, 0.125
 #: Seconds. What most checks take, until we know.
 FIRST_ESTIMATE = 0.25
 #: How far the estimate moves with each check.

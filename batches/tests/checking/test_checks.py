@@ -339,7 +339,7 @@ def test_a_few_endless_checks_do_not_change_the_usual_duration():
     assert pace.slow_seconds < 1.5
 
 
-@pytest.mark.parametrize(("usual", "slow"), [(0.001, 0.25), (0.02, 0.25), (0.2, 0.8), (5.0, 20.0)])
+@pytest.mark.parametrize(("usual", "slow"), [(0.001, 0.125), (0.02, 0.125), (0.2, 0.8), (5.0, 20.0)])
 def test_the_limit_of_slow_checks_depends_on_the_usual_duration(usual: float, slow: float) -> None:
     pace = Pace()
     for _ in range(1000):
