@@ -59,7 +59,7 @@ class Partitions:
     def has(self, number: int) -> bool:
         return number in self._leased and number not in self._returned
 
-    def give_back(self, numbers: Iterable[int]) -> None:
+    def disown(self, numbers: Iterable[int]) -> None:
         """They are no longer ours, even while the call is under way that makes them free. Then call `lease`."""
         self._returned = set(numbers)
 

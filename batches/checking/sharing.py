@@ -68,7 +68,7 @@ class Sharing:
     async def _return(self, *, to_others: bool) -> None:
         async with self._turn:
             checked, released = self.partitions.checked, self.partitions.released if to_others else []
-            self.partitions.give_back([*checked, *released])
+            self.partitions.disown([*checked, *released])
             await self._call(self._manager.lease_partitions, self._processes, checked, released)
             await self._exchange()
 
