@@ -55,13 +55,8 @@ class Page:
 
 def find_new_stories(selection: Selection) -> StoryResultQuerySet:
     """All new stories of the selection, without an order. Raises InvalidAddress."""
-    found = selection.batch.new_stories.order_by() if selection.batch else StoryResult.objects.new()
-    if selection.before is not None:
-        found = found.filter(pk__lt=selection.before)
-    if selection.after:
-        found = found.filter(pk__gt=selection.after)
-    if selection.day:
-        found = found.filter(is_of_day(selection.day))
+    new = selection.batch.new_stories.order_by() if selection.batch else StoryResult.objects.new()
+    found = within_bounds(new, selection)
     if selection.list:
         found = found.alias(member=find_membership(selection.list)).filter(member__isnull=False)
     if selection.host:
@@ -115,15 +110,20 @@ def read_page(selection: Selection) -> Page:
     return Page(stories, start, looked_back_to)
 
 
+def within_bounds(stories: StoryResultQuerySet, selection: Selection) -> StoryResultQuerySet:
+    """Those before and after the stories of the selection, and of its day."""
+    if selection.before is not None:
+        stories = stories.filter(pk__lt=selection.before)
+    if selection.after:
+        stories = stories.filter(pk__gt=selection.after)
+    if selection.day:
+        stories = stories.filter(is_of_day(selection.day))
+    return stories
+
+
 def find_start(selection: Selection) -> int | None:
     """The last story that the page searches; None if fewer are left."""
-    new = StoryResult.objects.filter(is_baseline=False).order_by("-pk")
-    if selection.before is not None:
-        new = new.filter(pk__lt=selection.before)
-    if selection.after:
-        new = new.filter(pk__gt=selection.after)
-    if selection.day:
-        new = new.filter(is_of_day(selection.day))
+    new = within_bounds(StoryResult.objects.filter(is_baseline=False).order_by("-pk"), selection)
     return new.values_list("pk", flat=True)[LOOKED_THROUGH : LOOKED_THROUGH + 1].first()
 
 
