@@ -121,7 +121,8 @@ class Batch(models.Model):
         default=0.0, counted="MAX(lease.run_seconds)", help_text=_("Seconds that workers have spent on it.")
     )
     takeovers = models.PositiveSmallIntegerField(default=0, help_text=_("Takeovers since the last progress."))
-    previous = models.ForeignKey("self", models.SET_NULL, null=True, blank=True, related_name="repeats")
+    # Most batches repeat none: `batch_repeats` has only the others, since each move of the queue writes to all indexes.
+    previous = models.ForeignKey("self", models.SET_NULL, null=True, blank=True, related_name="repeats", db_index=False)
     list = models.ForeignKey(  # without a separate index: `batch_of_list` begins with it
         ProfileList, models.SET_NULL, null=True, blank=True, related_name="runs", db_index=False
     )
@@ -183,6 +184,7 @@ class Batch(models.Model):
             # Also counts all batches without reading their rows.
             models.Index(fields=["name", "id"], name="batch_by_name", condition=Q(deleted_at=None)),
             models.Index(fields=["list", "created_at"], name="batch_of_list", condition=Q(list__isnull=False)),
+            models.Index(fields=["previous"], name="batch_repeats", condition=Q(previous__isnull=False)),
         ]
 
     #: All other fields follow from the calls of the manager.
