@@ -121,6 +121,16 @@ class Checks:
         """The hosts with too many profiles: other hosts should be read first."""
         return self._window.take_crowded()
 
+    @property
+    def waiting(self) -> list[int]:
+        """The profiles whose check has not started, or waits to start again."""
+        return self._window.waiting
+
+    def drop(self, profile_ids: Iterable[int]) -> None:
+        """Do not check these profiles, which wait: they stay pending."""
+        self._window.remove(profile_ids)
+        self._on_progress()
+
     def add_no_more(self) -> None:
         self._is_last = True
         self._window.add_no_more()

@@ -96,14 +96,21 @@ class Partitions:
         for profile_id in profile_ids:
             self._unrecorded[self._partition_of.pop(profile_id)] -= 1
 
-    def give_half_away(self) -> None:
-        """Stop reading half of the partitions that are not completely read, since another worker needs some."""
+    def give_half_away(self, waiting: Collection[int] = ()) -> list[int]:
+        """Release half of the partitions with profiles that were not read or are `waiting`, as another worker needs
+        some. Returns those that must not be checked: slow hosts would keep the partitions for long.
+        """
+        counts = Counter(self._partition_of[profile_id] for profile_id in waiting)
         if not self._leaving:
-            unread = sorted(self._unread, key=lambda number: self._unrecorded[number])
-            self._leaving = set(unread[: len(unread) // 2])
+            running = self._unrecorded - counts
+            left = sorted(self._unread | counts.keys(), key=lambda number: running[number])
+            self._leaving = set(left[: len(left) // 2])
             for scan in self._scans:
                 scan.partitions -= self._leaving
             self._scans = [scan for scan in self._scans if scan.partitions]
+        given = [profile_id for profile_id in waiting if self._partition_of[profile_id] in self._leaving]
+        self.note_recorded(given)
+        return given
 
     def leave(self, profile_ids: Iterable[int]) -> None:
         """Release all partitions that are not completely checked. These profiles were read, and will not be checked."""

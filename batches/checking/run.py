@@ -36,7 +36,7 @@ class Run:
     """Reads rows in pages, checks profiles and records results in chunks, all at the same time.
 
     It reads its share of the batch, then leases free partitions. While another worker needs some, it releases half
-    of its unread ones.
+    of those with profiles whose checks have not started.
 
     Each step waits for the next step, so memory does not grow with the batch: a page is read when half of the
     previous page is checked or being checked, and no check starts while four chunks wait to be recorded.
@@ -143,8 +143,11 @@ class Run:
             if are_slots_wanted(self._token):
                 self._loop.call_soon_threadsafe(self._sharing.exchange_soon)
             if are_wanted(self._batch):
-                self._loop.call_soon_threadsafe(self._partitions.give_half_away)
+                self._loop.call_soon_threadsafe(self._give_half_away)
         return answer
+
+    def _give_half_away(self) -> None:
+        self._checks.drop(self._partitions.give_half_away(self._checks.waiting))
 
     def _may_check(self) -> bool:
         return self._heartbeat.is_valid and not self._is_pausing

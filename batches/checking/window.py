@@ -1,6 +1,7 @@
 """The profiles that a run has read but not yet checked, assigned fairly by host."""
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from itertools import count
@@ -227,16 +228,29 @@ class Window:
         self._size -= len(taken)
         return taken
 
-    def clear(self) -> list[int]:
-        """Remove all profiles that wait, and return their IDs."""
-        waited = [turn.profile.profile_id for host in self._hosts.values() for turn in host.waiting]
-        for host in list(self._hosts.values()):
-            host.waiting.clear()
-            host.queued = 0
-            self._forget_unused(host)
+    @property
+    def waiting(self) -> list[int]:
+        """The IDs of the profiles that wait."""
+        return [turn.profile.profile_id for host in self._hosts.values() for turn in host.waiting]
+
+    def remove(self, profile_ids: Iterable[int]) -> None:
+        """Remove these profiles, which wait."""
+        removed = set(profile_ids)
         self._quick.clear()
         self._slow.clear()
         self._size = self._counted = 0
+        for host in list(self._hosts.values()):
+            host.waiting = deque(turn for turn in host.waiting if turn.profile.profile_id not in removed)
+            self._size += len(host.waiting)
+            self._counted += host.supply
+            host.queued = 0
+            self._queue(host)
+            self._forget_unused(host)
+
+    def clear(self) -> list[int]:
+        """Remove all profiles that wait, and return their IDs."""
+        waited = self.waiting
+        self.remove(waited)
         return waited
 
 

@@ -112,6 +112,7 @@ def join_run(batch: Batch, worker: str, processes: int) -> ClaimedRun | None:
         return None
     lease = Lease.objects.create(batch=batch, worker=worker, version=__version__, lease_at=Now())
     lease_free_partitions(lease, processes)
+    Queue.objects.update(wanted_at=None)  # other workers that want some say so again with each claim
     return ClaimedRun(batch, lease.run_token, tuple(leased_partitions(lease)), is_alone)
 
 

@@ -74,6 +74,24 @@ def test_half_of_the_unread_partitions_are_released_after_their_checks_are_recor
     assert partitions.scan.partitions == {1}
 
 
+def test_partitions_with_profiles_that_wait_are_released_without_checking_these():
+    """Those without a running check first: others can have them at once."""
+    partitions = Partitions([1, 2, 3, 4])
+    read(partitions, 1, 2, 3, 4, 1, 2, 3, 1)
+    assert partitions.give_half_away([4, 6, 8]) == [4]
+    assert (partitions.released, partitions.checked) == ([4], [])
+    partitions.lease([1, 2, 3])
+    assert partitions.give_half_away([6, 8]) == [6]
+    assert partitions.released == []
+    partitions.note_recorded([2])
+    assert partitions.released == [2]
+    assert partitions.give_half_away([8]) == []  # not again before the others have got them
+    partitions.lease([1, 3])
+    assert partitions.give_half_away([8]) == []  # the last one is kept
+    partitions.note_recorded([1, 3, 5, 7, 8])
+    assert partitions.checked == [1, 3]
+
+
 def test_rows_of_partitions_that_were_released_while_they_were_read_are_left_to_others():
     partitions = Partitions([1, 2])
     scan = partitions.scan

@@ -16,7 +16,7 @@ import pytest
 from django.db import IntegrityError, InternalError, OperationalError, connection
 
 from batches.batch_manager import BatchManager
-from batches.checking import heartbeat, queries, window, worker
+from batches.checking import heartbeat, queries, slowness, window, worker
 from batches.checking.checkers import politeness
 from batches.checking.checkers.base import Checker, CheckResult, HostPaused, Story
 from batches.checking.checkers.politeness import HostNote, HostSlots
@@ -27,8 +27,16 @@ from batches.limits import MAX_ERROR
 from batches.models import Batch, BatchProfile, Host, Profile, Queue, StoryResult
 from batches.queue import results
 from batches.queue.hosts import remember_hosts
-from batches.tests.support.checkers import NAMES, NeverReady
-from batches.tests.support.factories import assert_consistent, make_batch, row_statuses, urls, urls_of, values_of
+from batches.tests.support.checkers import NAMES, OK, NeverReady
+from batches.tests.support.factories import (
+    assert_consistent,
+    make_batch,
+    record,
+    row_statuses,
+    urls,
+    urls_of,
+    values_of,
+)
 from batches.tests.support.feedserver import Reply
 from batches.tests.support.hostile import CONFIG, SECRET, peak
 from batches.tests.support.processes import WAIT_SECONDS, wait_until
@@ -461,6 +469,41 @@ def test_a_slow_host_gets_no_more_than_its_share_and_blocks_nobody(configure, sc
     checked = script(hold_the_slow_host)
     work()
     assert row_statuses(batch) == ["ok"] * 40
+
+
+def test_a_worker_that_starts_later_gets_profiles_of_slow_hosts_that_another_has_read(
+    configure, script, elsewhere, monkeypatch
+):
+    """While each host seems slow, a worker reads on: here the whole batch, five pages."""
+    configure(concurrency=4, page_size=4)
+    monkeypatch.setattr(heartbeat, "INTERVAL", 0.05)
+    monkeypatch.setattr(slowness, "FIRST_ESTIMATE", 0.0)
+    batch, others_are_checked, claims, others = of_many_hosts(20), asyncio.Event(), [], []
+
+    def claim():
+        claims.append(BatchManager().claim_run("another"))
+        return claims[-1]
+
+    def check_others():
+        wait_until(claim)
+        run = claims[-1]
+        rows = batch.profiles.filter(partition__in=run.partitions)
+        others.extend(rows.values_list("profile__url", flat=True))
+        record(run, [(pk, OK) for pk in rows.values_list("profile_id", flat=True)])
+        return BatchManager().release_run(batch.pk, run.run_token, run.partitions)
+
+    async def wait_for_the_others(profile):
+        if len(set(checked)) == 20 and not elsewhere.calls:  # a check of each has begun
+            await elsewhere(check_others)
+            others_are_checked.set()
+        await others_are_checked.wait()
+
+    checked = script(wait_for_the_others)
+    work()
+    assert claims[0] is None
+    assert 4 <= len(others) <= 10
+    assert row_statuses(batch) == ["ok"] * 20
+    assert_consistent()
 
 
 @pytest.mark.slow

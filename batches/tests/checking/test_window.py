@@ -297,6 +297,7 @@ STEPS = st.one_of(
     st.tuples(st.just("pause"), HOSTS),
     st.tuples(st.just("end pauses"), st.none()),
     st.tuples(st.just("take paused"), st.none()),
+    st.tuples(st.just("remove"), st.integers(1, 3)),
     st.tuples(st.just("clear"), st.none()),
 )
 
@@ -328,6 +329,10 @@ def test_each_profile_is_assigned_once_in_order_and_within_the_limits(per_host, 
         elif step == "take paused":
             taken = [turn.profile.profile_id for turn, _ in window.take_paused()]
             assert sorted(taken) == sorted(number for host in model.paused for number in model.waiting.pop(host, []))
+        elif step == "remove":
+            assert sorted(window.waiting) == sorted(pk for waiting in model.waiting.values() for pk in waiting)
+            window.remove(pk for pk in window.waiting if pk % value == 0)
+            model.waiting.update({host: [pk for pk in pks if pk % value] for host, pks in model.waiting.items()})
         elif step == "clear":
             window.clear()
             model.waiting.clear()

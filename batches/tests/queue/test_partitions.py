@@ -10,7 +10,7 @@ from django.db.models.functions import Now
 
 from batches.batch_manager import BatchManager
 from batches.limits import PARTITIONS
-from batches.models import Batch, EndedLease, Lease, Partition, Profile, Queue
+from batches.models import Batch, EndedLease, Lease, Partition, Profile
 from batches.queue import results
 from batches.queue.partitions import FEW_ROWS, are_wanted, partition_of
 from batches.queue.refusals import Code
@@ -234,7 +234,6 @@ def test_a_worker_that_finds_nothing_is_noticed_until_it_has_something(settings)
     assert lease(one, released=one.partitions[:2])
     assert not are_wanted(batch)
     assert BatchManager().claim_run("another").partitions == one.partitions[:2]
-    Queue.objects.update(wanted_at=None)
     assert not are_wanted(batch)
 
 

@@ -125,7 +125,7 @@ def test_each_call_needs_as_many_statements_for_a_thousand_as_for_ten(monkeypatc
     monkeypatch.setattr(resets, "RESET_CHUNK", MANY)  # else it notes that there is more
     few, many = count_statements(FEW), count_statements(MANY)
     assert few == many
-    assert max(many[name] for name in TRANSITIONS) <= 34  # at the end of a hold, a claim also releases and starts
+    assert max(many[name] for name in TRANSITIONS) <= 35  # at the end of a hold, a claim also releases and starts
 
 
 @pytest.mark.slow
