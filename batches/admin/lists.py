@@ -254,8 +254,9 @@ class ListProfileAdmin(RefusableAdmin, ReadOnlyAdmin):
         if not change:  # a forged `_saveasnew` would insert a row without the manager
             raise PermissionDenied
         if form.changed_data:
-            address = form.cleaned_data["address"]
-            require_granted(get_manager(request).correct_address(obj.list_id, obj.profile.url, address))
+            # Refused if somebody has corrected it since the form was opened.
+            shown = form.data.get(form.add_initial_prefix("address"), obj.profile.url)
+            require_granted(get_manager(request).correct_address(obj.list_id, shown, form.cleaned_data["address"]))
 
     def response_post_save_change(self, request: HttpRequest, obj: ListProfile) -> Any:
         return redirect(self.address_of("listprofile_changelist", list=obj.list_id))

@@ -351,8 +351,11 @@ def test_a_stale_form_does_not_undo_a_correction(client, news):
     stale = hidden_fields(text_of(client.get(page_of(member))))
     old, new = member.profile.url, "https://example.org/corrected"
     assert BatchManager().correct_address(news.pk, old, new)
-    client.post(page_of(member), stale | {"address": old})
-    assert Profile.objects.get(pk=member.profile_id).url == new
+    with unchanged():
+        client.post(page_of(member), stale | {"address": old}, follow=True)
+        response = client.post(page_of(member), stale | {"address": "https://example.org/other"}, follow=True)
+    assert messages_of(response) == [("warning", f"“News” has no profile with the address {old}.")]
+    assert f'value="{new}"' in text_of(response)
 
 
 def test_selected_profiles_are_removed_after_a_question(client, news):
