@@ -83,6 +83,7 @@ REASONS = (
     _("the mail server answered %(answer)s"),
     _("Apprise could not send it: %(why)s"),
     _("Apprise could not send it"),
+    _("this version does not know the channel “%(channel)s”"),
     _("%(why)s: the webhook was switched off"),
     # Counts
     _("1 profile"),

@@ -8,7 +8,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import KW_ONLY, dataclass
 from functools import partial
@@ -35,6 +35,11 @@ logger = logging.getLogger(__name__)
 HEADERS = ("Content-Type: application/json", "Accept: */*")
 #: Seconds to wait after an error of our own.
 FAULT_PAUSE = 15.0
+#: Of the channels other than webhooks.
+SENDERS: Mapping[str, Callable[[WebhookDelivery], AttemptResult]] = {
+    Subscription.Channel.EMAIL: send_mail,
+    Subscription.Channel.APPRISE: send_chat,
+}
 
 
 @asynccontextmanager
@@ -185,7 +190,10 @@ class Courier:
 def send_message(claim: WebhookDelivery) -> AttemptResult:
     """Blocks."""
     assert claim.subscription is not None
-    return (send_chat if claim.subscription.channel == Subscription.Channel.APPRISE else send_mail)(claim)
+    channel = claim.subscription.channel
+    if channel not in SENDERS:  # a newer version has stored it
+        return AttemptResult(None, f"this version does not know the channel “{channel}”")
+    return SENDERS[channel](claim)
 
 
 def name_receiver(claim: WebhookDelivery) -> str:

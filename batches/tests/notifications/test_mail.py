@@ -5,7 +5,7 @@ from email.utils import parsedate_to_datetime
 import pytest
 
 from batches.batch_manager import BatchManager
-from batches.models import WebhookDelivery
+from batches.models import Subscription, WebhookDelivery
 from batches.notifications import outbox
 from batches.notifications.messages import prepare_messages
 from batches.tests.support.factories import failed, make_list, run_list, story_of, subscribe, with_stories
@@ -55,6 +55,15 @@ def test_a_run_with_new_stories_is_one_mail(mails, deliver):
     ):
         assert link in text
         assert link in html
+
+
+@one_database
+def test_a_message_for_a_channel_of_a_newer_version_is_not_sent_as_mail(mails, deliver):
+    assert BatchManager().send_test_message(subscribe(make_list()).pk)
+    Subscription.objects.update(channel="pigeon")
+    deliver()
+    assert (mails.mails, only_delivery().state) == ([], "waiting")
+    assert only_delivery().error == "this version does not know the channel “pigeon”"
 
 
 @one_database
