@@ -59,18 +59,13 @@ class Sharing:
 
     async def lease_more(self) -> None:
         """Return the checked partitions, and lease free ones."""
-        await self._return(to_others=False)
+        async with self._turn:
+            await self._exchange(self.partitions.checked, [], self._processes)
 
     async def release(self) -> None:
         """Return the checked partitions, and those that others need."""
-        await self._return(to_others=True)
-
-    async def _return(self, *, to_others: bool) -> None:
         async with self._turn:
-            checked, released = self.partitions.checked, self.partitions.released if to_others else []
-            self.partitions.disown([*checked, *released])
-            await self._call(self._manager.lease_partitions, self._processes, checked, released)
-            await self._exchange()
+            await self._exchange(self.partitions.checked, self.partitions.released)
 
     def exchange_soon(self) -> None:
         """We want a slot of others, or others want one of ours."""
@@ -95,10 +90,12 @@ class Sharing:
 
     async def exchange(self) -> None:
         async with self._turn:
-            await self._exchange()
+            await self._exchange([], [])
 
-    async def _exchange(self) -> None:
-        exchange = await self._call(self._manager.exchange_slots, *self._slots.take_wishes())
+    async def _exchange(self, checked: list[int], released: list[int], processes: int = 0) -> None:
+        self.partitions.disown([*checked, *released])
+        wishes = self._slots.take_wishes()
+        exchange = await self._call(self._manager.share_run, *wishes, checked, released, processes)
         self.partitions.lease(exchange.partitions, exchange.empty)
         self._slots.set_loans(exchange.borrowed, exchange.lent)
         if exchange.is_stuck:

@@ -20,7 +20,7 @@ from batches.text import Sentence, clean_text, pluralise
 
 from . import workers
 from .loans import Exchange, exchange
-from .partitions import end_checks, lease_free_partitions, leased_partitions, return_partitions
+from .partitions import end_checks, lease_free_partitions, return_partitions
 from .refusals import Code, Refused, refusable
 from .results import record
 from .runs import (
@@ -156,40 +156,29 @@ class WorkerCalls(QueueWriter):
         workers.end_worker(worker)
 
     @refusable
-    def lease_partitions(
+    def share_run(
         self,
         batch_id: object,
         run_token: uuid.UUID,
-        processes: int = 1,
+        wanted: Collection[str] = (),
+        spare: Collection[str] = (),
         checked: Iterable[int] = (),
         released: Iterable[int] = (),
-    ) -> list[int]:
-        """Return partitions, and lease a share of the free ones, unless it has `released` some for others.
+        processes: int = 0,
+    ) -> Exchange:
+        """Return partitions, lease the share of one of `processes` in the free ones, and exchange slots of domains.
 
-        `checked` are the partitions in which nothing is pending. Returns all partitions of the lease, so a caller that
-        lost the response can repeat the call.
+        `wanted` are all domains of others that it needs or uses: other loans end. `spare` are its own domains with a
+        slot that it keeps free, see `queue/loans.py`. `checked` are the partitions in which nothing is pending,
+        `released` those for others. A caller that lost the response can repeat the call.
         """
-        released = list(released)
         with transaction.atomic():
             renew_lease(batch_id, run_token)
             lease = lease_of(batch_id, run_token).get()
             return_partitions(lease, checked, released)
-            if not released:
+            if processes:
                 lease_free_partitions(lease, processes)
-            return leased_partitions(lease)
-
-    @refusable
-    def exchange_slots(
-        self, batch_id: object, run_token: uuid.UUID, wanted: Collection[str] = (), spare: Collection[str] = ()
-    ) -> Exchange:
-        """Ask for slots of domains of other workers, and lend spare ones, see `queue/loans.py`.
-
-        `wanted` are all domains that it needs or uses: other loans end. `spare` are its own domains with a slot that it
-        keeps free. A caller that lost the response can repeat the call.
-        """
-        with transaction.atomic():
-            renew_lease(batch_id, run_token)
-            return exchange(lease_of(batch_id, run_token).get(), wanted, spare)
+            return exchange(lease, wanted, spare)
 
     @run_call
     def release_run(

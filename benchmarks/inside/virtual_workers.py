@@ -170,13 +170,13 @@ class World:
         next_beat = self.now + interval
 
         def lease(released: list[int]) -> bool:
-            leased = self.call(
-                "lease", manager.lease_partitions, batch.pk, token, self.per_machine, partitions.checked, released
+            processes = 0 if released else self.per_machine
+            shared = self.call(
+                "lease", manager.share_run, batch.pk, token, (), (), partitions.checked, released, processes
             )
-            if leased is not False and isinstance(leased, list):
-                partitions.lease(leased)
-                return True
-            return False
+            if shared:
+                partitions.lease(shared.partitions)
+            return bool(shared)
 
         while True:
             if partitions.scan is None and not (lease([]) and partitions.scan):

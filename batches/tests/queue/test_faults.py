@@ -250,15 +250,10 @@ SCENES: dict[str, tuple[str, Callable[[Batch], None], Callable[[BatchManager, Ba
     "ensure_run of a run": (RUNNING, free_partitions, lambda manager, it: manager.ensure_run("worker", 4)),
     "record_results": (RUNNING, keep, record_all),
     "renew_lease": (RUNNING, keep, lambda manager, it: manager.renew_lease(it.pk, it.token)),
-    "lease_partitions": (
+    "share_run": (
         RUNNING,
         free_partitions,
-        lambda manager, it: manager.lease_partitions(it.pk, it.token, 1, checked=[0]),
-    ),
-    "exchange_slots": (
-        RUNNING,
-        free_partitions,
-        lambda manager, it: manager.exchange_slots(it.pk, it.token, ["hub.example"], ["own.example"]),
+        lambda manager, it: manager.share_run(it.pk, it.token, ["hub.example"], ["own.example"], [0], processes=1),
     ),
     "remove_old": (PAUSED, keep, remove_old),
     "start_worker": (PAUSED, keep, lambda manager, it: manager.start_worker("worker") is None),

@@ -38,7 +38,7 @@ def runs():
 
 
 def exchange(run, *wanted, spare=()):
-    return BatchManager().exchange_slots(run.batch.pk, run.run_token, wanted, spare)
+    return BatchManager().share_run(run.batch.pk, run.run_token, wanted, spare)
 
 
 def loans():
@@ -97,7 +97,7 @@ def test_a_domain_that_nobody_owns_becomes_the_workers_own(runs):
 def test_a_free_partition_with_pending_profiles_is_leased_to_check_them(runs):
     owner, second, _ = runs
     number = partition_of_domain(HUB)
-    BatchManager().lease_partitions(owner.batch.pk, owner.run_token, released=[number])
+    BatchManager().share_run(owner.batch.pk, owner.run_token, released=[number])
     answer = exchange(second, HUB)
     assert number in answer.partitions
     assert (answer.empty, answer.borrowed) == ([], [])

@@ -87,7 +87,7 @@ def test_the_queue_is_held_with_the_reason_until_hosts_answer_again():
 
 def test_the_rows_of_all_workers_are_set_back_and_their_leases_end():
     run = start_run(BatchManager().create_batch("it", [f"https://{number}.example/" for number in range(40)]))
-    BatchManager().lease_partitions(run.batch.pk, run.run_token, 2, released=run.partitions[:10])
+    BatchManager().share_run(run.batch.pk, run.run_token, released=run.partitions[:10])
     other = claim("another worker")
     for worker in (run, other):
         mine = run.batch.profiles.filter(partition__in=worker.partitions)

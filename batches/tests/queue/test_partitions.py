@@ -56,7 +56,9 @@ def profiles_of(run, *numbers):
 
 
 def lease(run, processes=1, **returned):
-    return BatchManager().lease_partitions(run.batch.pk, run.run_token, processes, **returned)
+    """The partitions that it has then, or the refusal."""
+    shared = BatchManager().share_run(run.batch.pk, run.run_token, processes=processes, **returned)
+    return shared and shared.partitions
 
 
 def test_a_worker_is_the_first_of_a_run_and_again_after_all_have_gone():
@@ -202,10 +204,10 @@ def test_a_worker_leases_a_share_of_what_others_have_released_and_can_repeat_the
 def test_a_checked_partition_is_gone_and_a_released_one_can_be_leased_by_others():
     [one] = share(of_domains(4), 1)
     checked, released, *kept = one.partitions
-    assert lease(one, checked=[checked], released=[released]) == kept
+    assert lease(one, 0, checked=[checked], released=[released]) == kept
     two = BatchManager().claim_run("another")
     assert two.partitions == (released,)
-    assert lease(two, checked=[*kept, 255], released=kept) == [released]  # not the partitions of others
+    assert lease(two, 0, checked=[*kept, 255], released=kept) == [released]  # not the partitions of others
     assert set(Partition.objects.values_list("number", flat=True)) == {released, *kept}
 
 
@@ -231,7 +233,7 @@ def test_a_worker_that_finds_nothing_is_noticed_until_it_has_something(settings)
     assert not are_wanted(batch)
     assert BatchManager().claim_run("another") is None
     assert are_wanted(batch)
-    assert lease(one, released=one.partitions[:2])
+    assert lease(one, 0, released=one.partitions[:2])
     assert not are_wanted(batch)
     assert BatchManager().claim_run("another").partitions == one.partitions[:2]
     assert not are_wanted(batch)
@@ -374,7 +376,7 @@ AT_ONCE = {
     "record": lambda run: BatchManager().record_results(
         run.batch.pk, run.run_token, [(pk, ok("s")) for pk in profiles_of(run)]
     ),
-    "lease": lambda run: lease(run, checked=run.partitions[:1], released=run.partitions[1:2]),
+    "lease": lambda run: lease(run, 0, checked=run.partitions[:1], released=run.partitions[1:2]),
     "release": lambda run: BatchManager().release_run(run.batch.pk, run.run_token),
     "pause": lambda run: BatchManager().pause_batch(run.batch.pk),
     "claim": lambda run: BatchManager().claim_run("another"),

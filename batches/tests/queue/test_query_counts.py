@@ -45,8 +45,7 @@ OTHERS = {
     "repair_rows",
     "record_results",
     "renew_lease",
-    "lease_partitions",
-    "exchange_slots",
+    "share_run",
     "delete_list",
     # They lock the list, and not the queue.
     "create_list",
