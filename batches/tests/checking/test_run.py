@@ -478,7 +478,8 @@ def test_a_worker_that_starts_later_gets_profiles_of_slow_hosts_that_another_has
     configure(concurrency=4, page_size=4)
     monkeypatch.setattr(heartbeat, "INTERVAL", 0.05)
     monkeypatch.setattr(slowness, "FIRST_ESTIMATE", 0.0)
-    batch, others_are_checked, claims, others = of_many_hosts(20), asyncio.Event(), [], []
+    batch, others_are_checked = of_many_hosts(20), asyncio.Event()
+    claims, others, checked_later = [], [], []
 
     def claim():
         claims.append(BatchManager().claim_run("another"))
@@ -496,13 +497,17 @@ def test_a_worker_that_starts_later_gets_profiles_of_slow_hosts_that_another_has
         if len(set(checked)) == 20 and not elsewhere.calls:  # a check of each has begun
             await elsewhere(check_others)
             others_are_checked.set()
+        elif others_are_checked.is_set():
+            checked_later.append(profile.url)
         await others_are_checked.wait()
 
     checked = script(wait_for_the_others)
     work()
     assert claims[0] is None
     assert 4 <= len(others) <= 10
+    assert not set(checked_later) & set(others)
     assert row_statuses(batch) == ["ok"] * 20
+    assert statuses() == {"it": Status.DONE}
     assert_consistent()
 
 
