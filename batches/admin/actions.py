@@ -10,7 +10,7 @@ from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.db.models import Exists, Max, OuterRef, QuerySet
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import redirect, render
+from django.shortcuts import redirect
 from django.urls import URLPattern
 from django.utils.html import format_html, format_html_join
 from django.utils.translation import gettext as _
@@ -170,25 +170,21 @@ def undo_selected_button(request: HttpRequest, action: Action, seen: int, addres
     last = latest_line()
     if not undoable_changes(request, action, seen, last):
         return ""
-    query = urlencode({"action": action.value, "after": seen, "last": last})
-    return format_html(
-        ' <button id="message-undo" class="button batch-quiet" form="operate" formaction="{}?{}">{}</button>',
-        address,
-        query,
-        _("Undo"),
-    )
+    return undo_html(address, action=action.value, after=seen, last=last)
 
 
 def undo_button(request: HttpRequest, batch_id: UUID, seen: int, address: str) -> str:
     """The “Undo” button in the message of the change after this log line; empty if the change cannot be undone."""
     change = changes_after(request, seen).filter(batch=batch_id).first()
-    if change is None or not can_be_undone(change):
-        return ""
+    return undo_html(address, entry=change.pk) if change and can_be_undone(change) else ""
+
+
+def undo_html(address: str, **query: object) -> str:
     return format_html(
-        ' <button id="message-undo" class="button batch-quiet" form="operate" formaction="{}?entry={}" '
+        ' <button id="message-undo" class="button batch-quiet" form="operate" formaction="{}?{}" '
         'name="call" value="{}">{}</button>',
         address,
-        change.pk,
+        urlencode(query),
         Action.UNDO_CHANGE,
         _("Undo"),
     )
@@ -266,19 +262,18 @@ class BatchAdminBase(ListAdmin):
     ) -> HttpResponse:
         seen = latest_line()
         batches = Batch.objects.filter(pk__in=ids).in_queue_order()
-        context = {
-            **self.admin_site.each_context(request),
-            "title": _("Delete batches?"),
-            "opts": self.opts,
-            "count": len(ids),
-            "batches": [describe_deletion(batch) for batch in batches],
-            "left": left,
+        return self.ask(
+            request,
+            "batch/delete_selected.html",
+            _("Delete batches?"),
+            count=len(ids),
+            batches=[describe_deletion(batch) for batch in batches],
+            left=left,
             # Delete exactly the batches shown, whatever matches the filter by then.
-            "form": {**form, "selected": " ".join(map(str, ids)), "confirmed": "yes", "seen": seen},
-            "cancel_url": cancel_url,
+            form={**form, "selected": " ".join(map(str, ids)), "confirmed": "yes", "seen": seen},
+            cancel_url=cancel_url,
             **more,
-        }
-        return render(request, "admin/batches/batch/delete_selected.html", context)
+        )
 
 
 def describe_deletion(batch: Batch) -> str:

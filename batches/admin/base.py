@@ -1,6 +1,7 @@
 """Base classes of the admin's lists, and of the views beside them."""
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from hashlib import sha256
 from operator import attrgetter
 from typing import Any, ClassVar
@@ -15,7 +16,7 @@ from django.core.validators import MaxLengthValidator
 from django.db import DatabaseError, DataError, IntegrityError, transaction
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
-from django.shortcuts import redirect
+from django.shortcuts import redirect, render
 from django.urls import URLPattern, path, reverse
 from django.utils.html import conditional_escape, format_html
 from django.utils.text import capfirst
@@ -71,30 +72,18 @@ def identify_rows(rows: Iterable[Any], *fields: str) -> str:
     return sha256(repr([attrgetter(*fields)(row) for row in rows]).encode()).hexdigest()
 
 
-class PlaceAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
-    """Gives pages titles that say where the reader is. Django's say what to do: “Select batch to change”."""
+class ListAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    """A list that stays fast with a million rows, and accepts any query string.
 
-    empty_value_display = display.NOTHING
-    #: Shown while the list is empty: what its rows are, and how they are created.
-    about: StrOrPromise = ""
-
-    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> Any:
-        title = capfirst(self.opts.verbose_name_plural)
-        return super().changelist_view(request, {"title": title, "about": self.about, **(extra_context or {})})
-
-    def changeform_view(
-        self, request: HttpRequest, object_id: Any = None, form_url: str = "", extra_context: Any = None
-    ) -> Any:
-        title = {"title": capfirst(self.opts.verbose_name)} if object_id else {}
-        return super().changeform_view(request, object_id, form_url, {**title, **(extra_context or {})})
-
-
-class ListAdmin(PlaceAdmin):
-    """A list that stays fast with a million rows, and accepts any query string."""
+    The titles of its pages say where the reader is. Django's say what to do: “Select batch to change”.
+    """
 
     class Media:
         css = {"all": ["batches/admin.css"]}
 
+    empty_value_display = display.NOTHING
+    #: Shown while the list is empty: what its rows are, and how they are created.
+    about: StrOrPromise = ""
     list_per_page = 100
     # Facets read the whole table once per filter.
     show_facets = admin.ShowFacets.NEVER
@@ -130,14 +119,19 @@ class ListAdmin(PlaceAdmin):
         return path(route, self.admin_site.admin_view(view), name=f"batches_{self.opts.model_name}_{name}")
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> Any:
-        return for_reader(super().changelist_view(request, extra_context), request)
+        title = capfirst(self.opts.verbose_name_plural)
+        context = {"title": title, "about": self.about, **(extra_context or {})}
+        return for_reader(super().changelist_view(request, context), request)
 
-    def changeform_view(self, request: HttpRequest, *args: Any, **options: Any) -> Any:
-        view = super().changeform_view
+    def changeform_view(
+        self, request: HttpRequest, object_id: Any = None, form_url: str = "", extra_context: Any = None
+    ) -> Any:
+        title = {"title": capfirst(self.opts.verbose_name)} if object_id else {}
+        view = partial(super().changeform_view, request, object_id, form_url, {**title, **(extra_context or {})})
         try:
-            response = view(request, *args, **options)
+            response = view()
         except IntegrityError:  # somebody has just stored the same: now the form finds it, and says so
-            response = view(request, *args, **options)
+            response = view()
         return for_reader(response, request)
 
     def address_of(self, page: str, *args: Any, **query: Any) -> str:
@@ -197,16 +191,20 @@ class ListAdmin(PlaceAdmin):
             "media": self.media + admin_form.media,
         }
 
-    def question_context(self, request: HttpRequest, title: str, action: str, confirmed: str = "yes") -> dict[str, Any]:
-        """The context of a page that asks before an action on selected rows, and posts it again with `confirmed`."""
-        return {
+    def ask(
+        self, request: HttpRequest, template: str, title: str, action: str = "", confirmed: str = "yes", **more: Any
+    ) -> HttpResponse:
+        """Ask before an action on selected rows. The answer posts it again with `confirmed`."""
+        context = {
             **self.admin_site.each_context(request),
             "title": title,
             "opts": self.opts,
             "form": {"action": action, "select_across": int(is_across(request)), "confirmed": confirmed},
             "selected": ticked_keys(request),
             "cancel_url": request.get_full_path(),
+            **more,
         }
+        return render(request, f"admin/batches/{template}", context)
 
     def chosen_context(self, rows: QuerySet[Any], chosen: Sequence[Any]) -> dict[str, Any]:
         """What the question says of the rows that are chosen, of all that match: for `confirm_selected.html`."""

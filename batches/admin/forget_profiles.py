@@ -3,7 +3,6 @@
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import render
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
@@ -28,12 +27,8 @@ class ForgetProfilesAdmin(ListAdmin):
         chosen = list(profiles.order_by("pk")[:MAX_BULK])
         shown = identify_rows(chosen, "pk", "url")
         if not self.is_confirmed(request, shown, _("The profiles have changed. Check them again.")):
-            context = {
-                **self.question_context(request, _("Forget profiles?"), "forget_selected", shown),
-                **self.chosen_context(profiles, chosen),
-                "traces": count_traces(chosen),
-            }
-            return render(request, "admin/batches/profile/forget.html", context)
+            more = {**self.chosen_context(profiles, chosen), "traces": count_traces(chosen)}
+            return self.ask(request, "profile/forget.html", _("Forget profiles?"), "forget_selected", shown, **more)
         manager = get_manager(request)
         results = [manager.forget_profile(profile.pk) for profile in chosen]
         done = sum(map(bool, results))

@@ -265,7 +265,9 @@ class ListProfileAdmin(RefusableAdmin, ReadOnlyAdmin):
     def remove_selected(self, request: HttpRequest, members: QuerySet[ListProfile]) -> HttpResponse | None:
         lists = ProfileList.objects.filter(pk__in=members.order_by().values("list").distinct())
         if "confirmed" not in request.POST:
-            return self.confirm_removal(request, members, lists)
+            names = ", ".join(f"“{found}”" for found in lists)
+            more: dict[str, Any] = {"count": members.count(), "lists": lists, "names": names}
+            return self.ask(request, "profilelist/remove.html", _("Remove profiles?"), "remove_selected", **more)
         for found in lists:
             profiles = Profile.objects.filter(lists__in=members.filter(list=found)).order_by("pk")
             seen = parse_number(request.POST.get(f"seen_{found.pk}", ""))
@@ -281,14 +283,3 @@ class ListProfileAdmin(RefusableAdmin, ReadOnlyAdmin):
                 )
                 self.message_user(request, removed, messages.SUCCESS)
         return None
-
-    def confirm_removal(
-        self, request: HttpRequest, members: QuerySet[ListProfile], lists: QuerySet[ProfileList]
-    ) -> HttpResponse:
-        context = {
-            **self.question_context(request, _("Remove profiles?"), "remove_selected"),
-            "count": members.count(),
-            "lists": lists,
-            "names": ", ".join(f"“{found}”" for found in lists),
-        }
-        return render(request, "admin/batches/profilelist/remove.html", context)

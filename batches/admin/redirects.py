@@ -5,7 +5,6 @@ from typing import Any
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import render
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
@@ -54,9 +53,8 @@ class RedirectAdmin(ReadOnlyAdmin):
         chosen = list(redirects[:MAX_BULK])
         shown = identify_rows(chosen, *QUESTION)
         if not self.is_confirmed(request, shown, _("The redirects have changed. Check them again.")):
-            question = self.question_context(request, _("Accept redirects?"), "accept_selected", shown)
-            context = question | self.chosen_context(redirects, chosen)
-            return render(request, "admin/batches/redirect/accept.html", context)
+            more = self.chosen_context(redirects, chosen)
+            return self.ask(request, "redirect/accept.html", _("Accept redirects?"), "accept_selected", shown, **more)
         results = get_manager(request).accept_redirects(chosen)
         done = sum(map(bool, results))
         accepted = choose_plural("%(count)s redirect accepted.", "%(count)s redirects accepted.", count=done)

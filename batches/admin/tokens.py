@@ -20,7 +20,7 @@ from rest_framework.authtoken.admin import TokenAdmin
 from batches.models.api import AccessToken, ApiToken
 
 from . import display
-from .base import ListAdmin, PlaceAdmin
+from .base import ListAdmin
 
 
 class OwnTokens(admin.ModelAdmin):  # type: ignore[type-arg]
@@ -77,7 +77,7 @@ class AccessTokenAdmin(OwnTokens, ListAdmin):
 
 
 @admin.register(ApiToken)
-class ApiTokenAdmin(OwnTokens, PlaceAdmin, TokenAdmin):
+class ApiTokenAdmin(OwnTokens, ListAdmin, TokenAdmin):
     about = gettext_lazy("Earlier versions made these tokens. They stay valid until you delete them.")
     list_display = (
         "user",
