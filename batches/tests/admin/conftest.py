@@ -2,15 +2,19 @@
 
 import re
 from itertools import count
+from urllib.parse import urljoin
 
 import lxml.html
 import pytest
+from django.apps import apps
+from django.contrib import admin
 from django.contrib.auth.models import Permission, User
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import get_resolver, reverse
 
+from batches.admin.base import ReadOnlyAdmin
 from batches.batch_manager import BatchManager
 from batches.checking.checkers.base import CheckResult, Story
 from batches.models import Batch, BatchLog
@@ -33,6 +37,9 @@ LIST = reverse("admin:batches_batch_changelist")
 QUEUE = reverse("admin:batches_batch_queue")
 QUEUE_LIVE = reverse("admin:batches_batch_queue_live")
 NUMBERS = count()
+#: The models that have a page in the admin.
+MODELS = [model for model in apps.get_app_config("batches").get_models() if admin.site.is_registered(model)]
+READ_ONLY = [model for model in MODELS if isinstance(admin.site.get_model_admin(model), ReadOnlyAdmin)]
 
 
 @pytest.fixture
@@ -51,6 +58,12 @@ def client_as(role, **options):
     client = Client(**options)
     if role != "anonymous":
         client.force_login(user_of(role))
+    return client
+
+
+def client_with(*permissions):
+    client = Client()
+    client.force_login(user_with(permissions, "-".join(permissions) or "nobody"))
     return client
 
 
@@ -142,6 +155,15 @@ def act_in_queue(client, call, *batches, **fields):
     """An action of the queue page's bar."""
     url = reverse("admin:batches_batch_queue_selected", args=[call])
     return client.post(url, {"selected": [batch.pk for batch in batches]} | fields, follow=True)
+
+
+def send(client, page, address="", **changes):
+    """The last form of a page as a browser sends it, with changes of its fields."""
+    form, fields = document(page).forms[-1], {}
+    for name, value in form.form_values():
+        fields.setdefault(name, []).append(value)
+    own = "{PATH_INFO}?{QUERY_STRING}".format(**page.request)
+    return client.post(urljoin(own, address or form.action or ""), fields | changes, follow=True)
 
 
 def listed(client, model, **query):

@@ -11,7 +11,7 @@ from batches.batch_manager import BatchManager
 from batches.models import BatchLog, ListFeed
 from batches.tests.support.factories import make_list, unchanged
 
-from .conftest import SCRIPT, page_of, text_of, user_with
+from .conftest import SCRIPT, client_with, page_of, text_of
 
 pytestmark = pytest.mark.django_db
 
@@ -71,6 +71,5 @@ def test_its_page_links_the_list_only_for_users_who_may_view_it(client, people):
     assert BatchManager().create_feed(people.pk, "The newsroom")
     page, link = page_of(ListFeed.objects.get()), f'href="{page_of(people)}"'
     assert link in text_of(client.get(page))
-    client.force_login(user_with(["view_listfeed"]))
-    assert "people" in (shown := text_of(client.get(page)))
+    assert "people" in (shown := text_of(client_with("view_listfeed").get(page)))
     assert link not in shown

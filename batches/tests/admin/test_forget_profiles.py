@@ -1,17 +1,14 @@
 """Forgetting profiles in the admin: a question shows the counts, and only these profiles are forgotten."""
 
-import re
-
 import pytest
 from django.contrib.admin.models import LogEntry
-from django.test import Client
 from django.urls import reverse
 
 from batches.models import BatchLog, Profile
 from batches.queue.refusals import Code, Refusal
 from batches.tests.support.factories import make_batch, make_list, ok, record_one, start_run, unchanged, urls
 
-from .conftest import SCRIPT, hidden_fields, page_of, queries_of, text_of, user_with
+from .conftest import SCRIPT, client_with, queries_of, send, text_of
 
 pytestmark = pytest.mark.django_db
 
@@ -30,11 +27,6 @@ def choose(client, *chosen, query="", **fields):
     return client.post(f"{PAGE}?{query}", data, follow=True)
 
 
-def answer(client, question, query=""):
-    fields = question.context["form"] | {"_selected_action": question.context["selected"]}
-    return client.post(f"{PAGE}?{query}", fields, follow=True)
-
-
 def test_a_question_shows_the_counts_before_a_selection_is_forgotten(client, profiles):
     Profile.objects.filter(pk=profiles[0].pk).update(name=SCRIPT)
     with unchanged():
@@ -43,25 +35,15 @@ def test_a_question_shows_the_counts_before_a_selection_is_forgotten(client, pro
     assert "2 rows in batches, 2 stories and 2 memberships in lists" in question
     assert urls(1)[0] in question
     assert SCRIPT not in question
-    assert "2 profiles forgotten." in text_of(answer(client, response))
+    assert "2 profiles forgotten." in text_of(send(client, response))
     assert list(Profile.objects.all()) == profiles[2:]
     assert BatchLog.objects.filter(action="forget_profile", actor="superuser", channel="admin", list=None).exists()
     assert not LogEntry.objects.exists()
 
 
-def test_the_page_of_a_profile_has_the_button_for_users_with_the_permission(client, client_of, profiles):
-    page = text_of(client.get(page_of(profiles[0])))
-    assert "Forget this profile" in page
-    assert re.search(r'<button [^>]*name="action" value="forget_selected"', page)
-    response = client.post(PAGE, hidden_fields(page) | {"action": "forget_selected"})
-    assert "1 profile will be deleted with everything that is stored about it" in text_of(response)
-    assert "Forget this profile" not in text_of(client_of("viewer").get(page_of(profiles[0])))
-
-
 def test_the_permission_to_delete_profiles_is_enough(profiles):
-    client = Client()
-    client.force_login(user_with(["view_profile", "delete_profile"]))
-    assert "1 profile forgotten." in text_of(answer(client, choose(client, profiles[0])))
+    client = client_with("view_profile", "delete_profile")
+    assert "1 profile forgotten." in text_of(send(client, choose(client, profiles[0])))
     assert client.get(reverse("admin:batches_profile_delete", args=[profiles[1].pk])).status_code == 403
 
 
@@ -69,7 +51,7 @@ def test_exactly_the_matching_profiles_are_forgotten(client, profiles):
     Profile.objects.filter(pk__in=[profiles[0].pk, profiles[1].pk]).update(name="Ada")
     question = choose(client, profiles[0], query="q=ada", select_across="1")
     assert "2 profiles will be deleted" in text_of(question)
-    answer(client, question, query="q=ada")
+    send(client, question)
     assert list(Profile.objects.all()) == profiles[2:]
 
 
@@ -77,7 +59,7 @@ def test_the_question_is_repeated_if_the_selection_has_changed(client, profiles)
     question = choose(client, profiles[0], select_across="1")
     Profile.objects.create(url="https://new.example/")
     with unchanged():
-        again = text_of(answer(client, question))
+        again = text_of(send(client, question))
     assert "The profiles have changed. Check them again." in again
     assert "https://new.example/" in again
 
@@ -86,7 +68,7 @@ def test_a_refusal_is_shown(client, profiles, monkeypatch):
     refusal = Refusal(Code.BEING_ADDED, "A batch with this profile is being stored.")
     question = choose(client, profiles[0])
     monkeypatch.setattr("batches.batch_manager.BatchManager.forget_profile", lambda *_: refusal)
-    page = text_of(answer(client, question))
+    page = text_of(send(client, question))
     assert "0 profiles forgotten." in page
     assert refusal.message in page
 

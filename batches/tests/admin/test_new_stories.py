@@ -12,7 +12,7 @@ from batches.models import Profile, ReadMark, StoryResult
 from batches.reports import new_stories
 from batches.tests.support.factories import make_list, ok, run_list, story_of, with_stories
 
-from .conftest import document, hidden_fields, text_of, words
+from .conftest import document, send, text_of, words
 
 pytestmark = pytest.mark.django_db
 
@@ -108,13 +108,13 @@ def test_a_filter_that_is_not_valid_shows_nothing_and_says_why(client, news):
 
 
 def test_a_mark_counts_for_its_user_and_its_list(client, client_of, news):
-    client.post(READING, hidden_fields(text_of(client.get(READING))))
+    send(client, client.get(READING))
     run_list(news, with_stories(story_of(5)))
     assert titles(client.get(READING))[:2] == ["Unread Story 5", "Story 4"]
     assert titles(client.get(READING, {"unread": "1"})) == ["Unread Story 5"]
     of_list = f"{READING}?list={news.pk}"
     assert titles(client.get(of_list))[0] == "Unread Story 5"
-    client.post(of_list, hidden_fields(text_of(client.get(of_list))))
+    send(client, client.get(of_list))
     assert titles(client.get(of_list))[0] == "Story 5"
     assert titles(client.get(READING))[0] == "Unread Story 5"
     assert "You have read everything." in text_of(client.get(of_list, {"list": news.pk, "unread": "1"}))

@@ -1,7 +1,6 @@
 """The lists and forms say where the reader is, explain themselves when they are empty, and separate thousands."""
 
 import pytest
-from django.apps import apps
 from django.contrib import admin
 from django.contrib.auth.models import Group, User
 from django.utils.text import capfirst
@@ -9,11 +8,9 @@ from django.utils.text import capfirst
 from batches.models import BatchLog, Host, Profile
 from batches.tests.support.factories import make_list
 
-from .conftest import address, batch_with, document, page_of, words
+from .conftest import MODELS, address, batch_with, document, page_of, words
 
 pytestmark = pytest.mark.django_db
-
-MODELS = [model for model in apps.get_app_config("batches").get_models() if admin.site.is_registered(model)]
 
 
 def titles(page):

@@ -6,29 +6,16 @@ import pytest
 from django.urls import reverse
 
 from batches.batch_manager import BatchManager
-from batches.models import (
-    Batch,
-    BatchLog,
-    BatchProfile,
-    Host,
-    ListProfile,
-    Profile,
-    ProfileList,
-    StoryResult,
-    Webhook,
-    WebhookDelivery,
-)
+from batches.models import Batch, BatchProfile, Profile, Webhook
 
 from ..support.factories import make_list, ok, run_list
-from .conftest import LIST, NUMBERS, QUEUE, QUEUE_LIVE, address, batch_with, page_of, queries_of, story
+from .conftest import MODELS, NUMBERS, QUEUE, QUEUE_LIVE, address, batch_with, page_of, queries_of, story
 
 pytestmark = pytest.mark.django_db
 
-MODELS = (Profile, BatchProfile, StoryResult, BatchLog, Webhook, ProfileList, ListProfile, Host)
 LISTS = [address(model, "changelist") for model in MODELS]
 REPORTS = [reverse(f"admin:batches_{name}") for name in ("batch_today", "profile_failures", "storyresult_reading")]
 REPORTS += [f"{REPORTS[-1]}?day=today&host=example.org&by=profile"]
-DELIVERIES = address(WebhookDelivery, "changelist")
 
 
 def fill(rows):
@@ -50,7 +37,7 @@ def fill(rows):
 
 
 def pages(batch):
-    yield from (QUEUE, QUEUE_LIVE, page_of(batch, "live"), LIST, *LISTS, *REPORTS, DELIVERIES)
+    yield from (QUEUE, QUEUE_LIVE, page_of(batch, "live"), *LISTS, *REPORTS)
     yield from (page_of(batch, name) for name in ("change", "details", "delete"))
     yield f"{address(BatchProfile, 'changelist')}?batch={batch.pk}&change=unchanged&error=x"
     yield from (page_of(batch.list, name) for name in ("change", "delete", "import"))

@@ -6,7 +6,7 @@ from django.urls import reverse
 from batches.models import BatchLog, Profile, Redirect
 from batches.tests.support.factories import propose_redirect, unchanged, urls
 
-from .conftest import text_of
+from .conftest import send, text_of
 
 pytestmark = pytest.mark.django_db
 
@@ -27,11 +27,6 @@ def choose(client, *redirects, **fields):
     return client.post(PAGE, data, follow=True)
 
 
-def confirmation_in(response):
-    """The hidden fields of the question."""
-    return response.context["form"] | {"_selected_action": response.context["selected"]}
-
-
 def test_the_page_lists_proposals_and_their_effects(client, proposed):
     propose_redirect("https://recent.example/", "https://elsewhere.example/", checks=1)
     page = text_of(client.get(PAGE))
@@ -46,7 +41,7 @@ def test_a_selection_is_accepted_after_a_question(client, proposed):
         question = choose(client, *proposed)
     assert "2 profiles will get a new address" in text_of(question)
     assert f"{urls(2)[1]} → https://known.example/ (merged)" in text_of(question)
-    answer = client.post(PAGE, confirmation_in(question), follow=True)
+    answer = send(client, question)
     assert "2 redirects accepted." in text_of(answer)
     assert not Redirect.objects.exists()
     assert BatchLog.objects.filter(action="accept_redirect", channel="admin", actor="superuser").count() == 2
@@ -58,7 +53,7 @@ def test_exactly_the_matching_redirects_are_accepted(client, proposed):
         f"{PAGE}?q=known", {"action": "accept_selected", "select_across": "1", "_selected_action": proposed[1].pk}
     )
     assert "1 profile will get a new address" in text_of(question)
-    assert "1 redirect accepted." in text_of(client.post(f"{PAGE}?q=known", confirmation_in(question), follow=True))
+    assert "1 redirect accepted." in text_of(send(client, question))
     assert Redirect.objects.get() == proposed[0]
 
 
@@ -66,7 +61,7 @@ def test_the_question_is_repeated_if_the_selection_has_changed(client, proposed)
     question = choose(client, *proposed)
     Redirect.objects.filter(pk=proposed[0].pk).update(url="https://elsewhere.example/")
     with unchanged():
-        again = client.post(PAGE, confirmation_in(question), follow=True)
+        again = send(client, question)
     assert "The redirects have changed. Check them again." in text_of(again)
     assert "https://elsewhere.example/" in text_of(again)
 
@@ -75,5 +70,5 @@ def test_many_are_accepted_in_several_steps(client, proposed, monkeypatch):
     monkeypatch.setattr("batches.admin.redirects.MAX_BULK", 1)
     question = choose(client, *proposed)
     assert "1 more matches and will be left for now." in text_of(question)
-    client.post(PAGE, confirmation_in(question))
+    send(client, question)
     assert Redirect.objects.count() == 1

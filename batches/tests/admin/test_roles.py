@@ -19,7 +19,6 @@ from batches.lists.formats import read_profiles
 from batches.models import (
     Attempt,
     Batch,
-    BatchLog,
     BatchProfile,
     Host,
     ListProfile,
@@ -35,7 +34,7 @@ from batches.models.api import AccessToken, ApiToken
 from batches.tests.support.factories import make_list, propose_redirect, subscribe, undone
 from batches.tests.support.tables import every_column, every_table, stable_rows
 
-from .conftest import batch_with, document, names_of_addresses, story
+from .conftest import READ_ONLY, batch_with, document, names_of_addresses, story
 
 # Permissions do not depend on the database; the actions themselves are tested on both.
 pytestmark = [pytest.mark.databases("sqlite"), pytest.mark.django_db]
@@ -79,6 +78,33 @@ NEW_SUBSCRIPTION = {"list": "{list}", "channel": "email", "address": "new@exampl
 CHANGED = {"name": "changed", "initial-name": "it", "priority": "0", "initial-priority": "0"}
 PASSWORD = {"usable_password": "true", "password1": "of-the-newcomer-1", "password2": "of-the-newcomer-1"}
 PAUSE = {"call": "pause_batch"}
+TOKEN = {"user": "{user}", "name": "n", "scope": "read"}
+DELETION = {"post": "yes"}
+
+
+def of_model(name, roles, **fields):
+    """Django's own views of a model: these roles see them, and change something where a POST has fields."""
+    views = ("changelist", "add", "change", "delete", "history")
+    return {f"{name}_{view}": (roles, roles if view in fields else NOBODY, fields.get(view, {})) for view in views}
+
+
+def read_only(model, roles):
+    return {
+        name: (NOBODY if name.endswith(("_add", "_delete")) else may_see, NOBODY, {})
+        for name, (may_see, _, _) in of_model(f"batches_{model}", roles).items()
+    }
+
+
+def of_django(model, **own):
+    return of_model(
+        f"auth_{model}",
+        OF_SUPERUSERS,
+        changelist={"action": "delete_selected", "_selected_action": f"{{{model}}}", "post": "yes"},
+        add=own | {"usable_password": "false"},
+        change=own | {"date_joined_0": "2026-01-01", "date_joined_1": "12:00"},
+        delete=DELETION,
+    )
+
 
 #: By the URL's name (and after a colon what it does): who sees it, who can change something with a POST, its fields.
 ADDRESSES = {
@@ -87,7 +113,7 @@ ADDRESSES = {
     "batches_batch_changelist": (SEE_BATCHES, OPERATE, {"action": "pause_batches", "_selected_action": "{batch}"}),
     "batches_batch_add": (ADD, ADD, NEW),
     "batches_batch_change": (SEE_BATCHES, EDIT, CHANGED),
-    "batches_batch_delete": (EDIT, EDIT, {"post": "yes"}),
+    "batches_batch_delete": (EDIT, EDIT, DELETION),
     "batches_batch_history": (SEE_BATCHES - SEE_ROWS, NOBODY, {}),  # others see the log
     "batches_batch_operate": (NOBODY, OPERATE, PAUSE),
     "batches_batch_live": (SEE_BATCHES, NOBODY, {}),
@@ -108,82 +134,39 @@ ADDRESSES = {
     "batches_batch_queue_selected": (NOBODY, OPERATE, {"selected": "{batch}"}),
     "batches_batch_queue_selected:delete": (NOBODY, EDIT, {"selected": "{batch}", "confirmed": "yes"}),
     "batches_batch_old": (EDIT, EDIT, {"selected": "{batch}", "confirmed": "yes"}),
-    "batches_profilelist_changelist": (CURATE, NOBODY, {}),
-    "batches_profilelist_add": (CURATE, CURATE, LIST_CHANGED),
-    "batches_profilelist_change": (CURATE, CURATE, LIST_CHANGED),
-    "batches_profilelist_delete": (CURATE, CURATE, {"post": "yes"}),
+    **of_model("batches_profilelist", CURATE, add=LIST_CHANGED, change=LIST_CHANGED, delete=DELETION),
     "batches_profilelist_history": ({"curator"}, NOBODY, {}),
     "batches_profilelist_import": (CURATE, CURATE, IMPORT),
     "batches_profilelist_run": (NOBODY, OPERATE, {}),
     "batches_profilelist_export": (CURATE, NOBODY, {}),
-    "batches_listprofile_changelist": (CURATE, CURATE, REMOVED),
+    **of_model("batches_listprofile", CURATE, changelist=REMOVED, change={"address": "https://example.org/corrected"}),
     "batches_listprofile_add": (NOBODY, NOBODY, {}),
-    "batches_listprofile_change": (CURATE, CURATE, {"address": "https://example.org/corrected"}),
-    "batches_listprofile_delete": (NOBODY, NOBODY, {"post": "yes"}),
-    "batches_listprofile_history": (CURATE, NOBODY, {}),
-    "batches_subscription_changelist": (CURATE, NOBODY, {}),
-    "batches_subscription_add": (CURATE, CURATE, NEW_SUBSCRIPTION),
-    "batches_subscription_change": (CURATE, CURATE, SUBSCRIPTION),
-    "batches_subscription_delete": (CURATE, CURATE, {"post": "yes"}),
-    "batches_subscription_history": (CURATE, NOBODY, {}),
+    "batches_listprofile_delete": (NOBODY, NOBODY, DELETION),
+    **of_model("batches_subscription", CURATE, add=NEW_SUBSCRIPTION, change=SUBSCRIPTION, delete=DELETION),
     "batches_subscription_operate": (NOBODY, CURATE, {"call": "send_test_message"}),
-    "batches_listfeed_changelist": (OF_SUPERUSERS, NOBODY, {}),
-    "batches_listfeed_add": (OF_SUPERUSERS, OF_SUPERUSERS, {"list": "{list}", "name": "new"}),
-    "batches_listfeed_change": (OF_SUPERUSERS, NOBODY, {}),
-    "batches_listfeed_delete": (OF_SUPERUSERS, OF_SUPERUSERS, {"post": "yes"}),
-    "batches_listfeed_history": (OF_SUPERUSERS, NOBODY, {}),
+    **of_model("batches_listfeed", OF_SUPERUSERS, add={"list": "{list}", "name": "new"}, delete=DELETION),
+    **read_only("profile", SEE_ROWS),
+    **read_only("batchprofile", SEE_ROWS),
+    **read_only("attempt", SEE_ROWS),
+    **read_only("storyresult", SEE_ROWS),
+    **read_only("batchlog", SEE_ROWS),
+    **read_only("host", OF_SUPERUSERS),
+    **read_only("webhookdelivery", OF_SUPERUSERS),
+    **read_only("redirect", SEE_ROWS | CURATE),
     "batches_redirect_changelist": (SEE_ROWS | CURATE, CURATE, ACCEPTED),
-    "batches_redirect_add": (NOBODY, NOBODY, {}),
-    "batches_redirect_change": (SEE_ROWS | CURATE, NOBODY, {}),
-    "batches_redirect_delete": (NOBODY, NOBODY, {}),
-    "batches_redirect_history": (SEE_ROWS | CURATE, NOBODY, {}),
-    **{
-        f"batches_{model}_{view}": (may_see if view in {"changelist", "change", "history"} else NOBODY, NOBODY, {})
-        for model, may_see in {
-            "profile": SEE_ROWS,
-            "batchprofile": SEE_ROWS,
-            "attempt": SEE_ROWS,
-            "storyresult": SEE_ROWS,
-            "batchlog": SEE_ROWS,
-            "host": OF_SUPERUSERS,
-            "webhookdelivery": OF_SUPERUSERS,
-        }.items()
-        for view in ("changelist", "add", "change", "delete", "history")
-    },
-    "batches_accesstoken_changelist": (OF_SUPERUSERS, NOBODY, {}),
-    "batches_accesstoken_add": (OF_SUPERUSERS, OF_SUPERUSERS, {"user": "{user}", "name": "n", "scope": "read"}),
-    "batches_accesstoken_change": (OF_SUPERUSERS, NOBODY, {}),
-    "batches_accesstoken_delete": (OF_SUPERUSERS, OF_SUPERUSERS, {"post": "yes"}),
-    "batches_accesstoken_history": (OF_SUPERUSERS, NOBODY, {}),
-    "batches_apitoken_changelist": (OF_SUPERUSERS, NOBODY, {}),
+    **of_model("batches_accesstoken", OF_SUPERUSERS, add=TOKEN, delete=DELETION),
+    **of_model("batches_apitoken", OF_SUPERUSERS, delete=DELETION),
     "batches_apitoken_add": (NOBODY, NOBODY, {"user": "{user}"}),
-    "batches_apitoken_change": (OF_SUPERUSERS, NOBODY, {}),
-    "batches_apitoken_delete": (OF_SUPERUSERS, OF_SUPERUSERS, {"post": "yes"}),
-    "batches_apitoken_history": (OF_SUPERUSERS, NOBODY, {}),
-    "batches_webhook_changelist": (OF_SUPERUSERS, OF_SUPERUSERS, TEST_HOOK),
-    "batches_webhook_add": (OF_SUPERUSERS, OF_SUPERUSERS, HOOK),
-    "batches_webhook_change": (OF_SUPERUSERS, OF_SUPERUSERS, HOOK),
-    "batches_webhook_delete": (OF_SUPERUSERS, OF_SUPERUSERS, {"post": "yes"}),
-    "batches_webhook_history": (OF_SUPERUSERS, NOBODY, {}),
+    **of_model("batches_webhook", OF_SUPERUSERS, changelist=TEST_HOOK, add=HOOK, change=HOOK, delete=DELETION),
     "batches_webhook_operate": (NOBODY, OF_SUPERUSERS, {"call": "send_test_events"}),
     "batches_webhookdelivery_operate": (NOBODY, OF_SUPERUSERS, {"call": "reschedule_all"}),
-    **{
-        f"auth_{model}_{view}": (OF_SUPERUSERS, OF_SUPERUSERS if fields else NOBODY, fields)
-        for model, own in {"user": {"username": "new"}, "group": {"name": "new"}}.items()
-        for view, fields in {
-            "changelist": {"action": "delete_selected", "_selected_action": f"{{{model}}}", "post": "yes"},
-            "add": own | {"usable_password": "false"},
-            "change": own | {"date_joined_0": "2026-01-01", "date_joined_1": "12:00"},
-            "delete": {"post": "yes"},
-            "history": {},
-        }.items()
-    },
+    **of_django("user", username="new"),
+    **of_django("group", name="new"),
     "auth_user_password_change": (OF_SUPERUSERS, OF_SUPERUSERS, PASSWORD),
 }
 #: Django's own addresses.
 OF_DJANGO = {"login", "logout", "password_change", "password_change_done", "jsi18n", "autocomplete", "view_on_site"}
 
-READ_ONLY = (Profile, BatchProfile, Attempt, StoryResult, BatchLog, Host, Redirect, WebhookDelivery)
 #: The roles for each action of each list.
 ACTIONS = {
     **{
@@ -201,7 +184,6 @@ ACTIONS = {
     # Django's own, which it gives to every list.
     **{(model, "delete_selected"): OF_SUPERUSERS for model in (Webhook, User, Group)},
     **{(model, "delete_selected"): NOBODY for model in READ_ONLY},
-    (ListProfile, "delete_selected"): NOBODY,
 }
 
 
@@ -282,6 +264,11 @@ class Watch:
         return may_have and everything() != self._before
 
 
+#: What a question says that it has shown, by its action.
+DIGESTS = {
+    "accept_selected": lambda _: identify_rows(Redirect.objects.proposed(), *QUESTION),
+    "forget_selected": lambda found: identify_rows([found], "pk", "url"),
+}
 #: The rows that the fields of a POST name.
 KEYS = {
     "batch": lambda batch: batch.pk,
@@ -292,7 +279,7 @@ KEYS = {
     "member": lambda _: ListProfile.objects.latest("pk").pk,
     "redirect": lambda _: Redirect.objects.get().pk,
     "story": lambda _: StoryResult.objects.latest("pk").pk,
-    "accepted": lambda _: identify_rows(Redirect.objects.proposed(), *QUESTION),
+    "accepted": lambda _: DIGESTS["accept_selected"](None),
 }
 
 
@@ -379,10 +366,8 @@ def changelist_of(model):
 def choose(client, action, row, beside=None):
     selected = {"_selected_action": row.pk, "selected": row.pk}
     chosen = (beside or {}) | {"action": action, "post": "yes", **selected, **CONFIRMED}
-    if isinstance(row, Redirect):
-        chosen["confirmed"] = identify_rows(Redirect.objects.proposed(), *QUESTION)
-    if action == "forget_selected":
-        chosen["confirmed"] = identify_rows([row], "pk", "url")
+    if action in DIGESTS:
+        chosen["confirmed"] = DIGESTS[action](row)
     return client.post(reverse(f"admin:{changelist_of(row)}"), chosen)
 
 

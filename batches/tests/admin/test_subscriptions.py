@@ -7,7 +7,7 @@ from batches.batch_manager import BatchManager
 from batches.models import Subscription, WebhookDelivery
 from batches.tests.support.factories import make_list, subscribe
 
-from .conftest import client_as, hidden_fields, messages_of, page_of, press, text_of
+from .conftest import messages_of, page_of, press, send, text_of
 
 pytestmark = pytest.mark.django_db
 
@@ -15,11 +15,6 @@ LIST = reverse("admin:batches_subscription_changelist")
 ADD = reverse("admin:batches_subscription_add")
 FIELDS = {"channel": "email", "address": "ada@example.org", "topics": ["stories"], "failed_percent": "20",
           "after_failures": "3", "digest_hour": "", "is_active": "on"}  # fmt: skip
-
-
-@pytest.fixture
-def client():
-    return client_as("superuser")
 
 
 @pytest.fixture
@@ -68,9 +63,9 @@ def test_its_topics_can_be_changed_but_not_its_address(client, found):
 
 def test_a_stale_form_changes_only_the_edited_fields(client, found):
     made = subscribe(found)
-    stale = hidden_fields(text_of(client.get(page_of(made))))
+    stale = client.get(page_of(made))
     assert BatchManager().change_subscription(made.pk, topics=["done"], is_active=False)
-    client.post(page_of(made), stale | FIELDS | {"digest_hour": "7"})
+    send(client, stale, digest_hour="7")
     made.refresh_from_db()
     assert (made.topics, made.is_active, made.digest_hour) == (["done"], False, 7)
 
