@@ -1,10 +1,9 @@
-"""Adding a batch in a real browser: by paste, by file and from the profile list; by keyboard and on a phone."""
+"""Adding a batch in a real browser: by paste and by file; by keyboard and on a phone."""
 
 import pytest
 from django.urls import reverse
 from playwright.sync_api import expect
 
-from batches.batch_manager import BatchManager
 from batches.models import Batch, Profile
 
 from .steps import PHONE, tab_to
@@ -12,7 +11,6 @@ from .steps import PHONE, tab_to
 pytestmark = [pytest.mark.databases("sqlite"), pytest.mark.django_db(transaction=True)]
 
 ADD = reverse("admin:batches_batch_add")
-PROFILES = reverse("admin:batches_profile_changelist")
 #: Clicks twice, and returns whether the script stopped the second click.
 CLICK_TWICE = """button => {
     let isStopped;
@@ -133,22 +131,3 @@ def test_a_list_that_is_too_large_and_a_server_that_does_not_answer_lose_nothing
     button(page, "Preview").click()
     expect_preview(page, "1 profile.")
     expect(page.locator(".errorlist")).to_have_count(0)
-
-
-def test_selected_profiles_are_checked_once_by_keyboard(open_page):
-    BatchManager("maker").create_batch("first", [f"https://a.example/{number}" for number in range(3)])
-    page = open_page(PROFILES, role="checker")
-    boxes = page.get_by_role("checkbox", name="Select this object for an action")
-    for number in (0, 1):
-        tab_to(page, boxes.nth(number))
-        page.keyboard.press("Space")
-    tab_to(page, page.get_by_label("Action:"), "Shift+Tab")
-    page.keyboard.type("Check")
-    tab_to(page, button(page, "Go"))
-    page.keyboard.press("Enter")
-    check = button(page, "Check selected")
-    expect(check).to_be_visible()
-    tab_to(page, check)
-    assert check.evaluate(CLICK_TWICE)
-    expect_added(page, "2 selected profiles")
-    assert sorted(Batch.objects.values_list("total_profiles", flat=True)) == [2, 3]

@@ -6,7 +6,7 @@ from playwright.sync_api import expect
 from batches.admin import batch_page
 from batches.batch_manager import BatchManager
 from batches.checking.checkers.base import CheckResult
-from batches.models import Batch, BatchProfile
+from batches.models import Batch
 from batches.tests.support.factories import failed, ok, record_one
 
 from ..admin.conftest import batch_with, page_of, reread, story
@@ -97,29 +97,6 @@ def test_buttons_act_without_a_reload_and_show_refusals_beside_them(open_page, p
     page.wait_for_url(lambda url: page_of(batch) not in url)
     expect(page.locator("#batch-messages")).to_contain_text("“this one”")
     assert reread(batch).repeats.get().status == "queued"
-
-
-def test_failures_are_explained_and_rechecked_in_two_clicks_and_with_the_keyboard(open_page):
-    batch = batch_with("done", name="nightly", ok=2, failed=3, pending=0)
-    for pk, error in zip(batch.profiles.filter(status="failed").values_list("pk", flat=True), "abb", strict=True):
-        BatchProfile.objects.filter(pk=pk).update(error=f"Reason {error}.")
-    page = open_page("/admin/", role="operator")
-    page.set_viewport_size({"width": 390, "height": 844})
-    page.get_by_role("link", name="nightly").first.click()
-    page.get_by_role("button", name="Recheck 2: Reason b.").click()
-    expect(page.locator("#batch-summary")).to_contain_text("retrying 2 failed profiles: Reason b.")
-    expect(page.locator(".batch-reasons button")).to_have_count(0)
-    assert BatchManager().pause_batch(batch.pk)
-    poll_now(page)
-    box = page.get_by_role("checkbox", name="Select: Reason a.")
-    tab_to(page, box)
-    page.keyboard.press("Space")
-    poll_now(page)
-    expect(box).to_be_checked()
-    page.keyboard.press("Enter")
-    expect(page.locator("#batch-summary")).to_contain_text("retrying 1 failed profile: Reason a.")
-    page.locator("#earlier-checks").click()
-    expect(page.locator("#result_list tbody tr")).to_have_count(3)
 
 
 def test_expensive_parts_load_after_the_page_and_take_a_tenth_of_the_servers_time_at_most(open_page, monkeypatch):

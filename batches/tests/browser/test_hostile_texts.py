@@ -1,13 +1,11 @@
 """Every page shows texts of strangers as text: in names, errors, titles, links, file names and addresses."""
 
 import re
-from itertools import cycle, islice, product
-from urllib.parse import quote, urlencode
+from itertools import cycle, islice
 
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Group, User
-from django.urls import reverse
 from playwright.sync_api import expect
 
 from batches.batch_manager import BatchManager
@@ -25,74 +23,46 @@ from batches.models import (
     WebhookDelivery,
 )
 
-from ..admin.conftest import QUEUE, batch_with, page_of, story
+from ..admin.conftest import batch_with, page_of, story
 from .pages import every_page, is_scripted, make_rows, one_of_each_kind
 from .steps import poll_now
 
 pytestmark = [pytest.mark.databases("sqlite"), pytest.mark.django_db(transaction=True)]
-
-LOGIN = reverse("admin:login")
-NOWHERE = ("/nothing/", "/admin/nothing/")
-#: One list of each template, and one of Django's.
-LISTS = [f"batches_{model}_changelist" for model in ("batch", "profile", "storyresult", "webhook")]
-LISTS.append("auth_user_changelist")
-#: Parts of its address that a page may repeat.
-PARAMETERS = ("q", "host", "batch", "error", "status__exact", "checker", "e", "o", "next", "_changelist_filters")
 
 #: Each would make an element of the class "injected", or call `alert`.
 MARKUP = [
     "<script class=injected>alert(1)</script>",
     "</script><script class=injected>alert(1)</script>",
     "<img class=injected src=x onerror=alert(1)>",
-    "<img/class=injected/src=x/onerror=alert(1)>",
     "<svg class=injected onload=alert(1)>",
-    "<svg><script class=injected>alert&#40;1)</script></svg>",
-    "<iframe class=injected srcdoc='<script>parent.alert(1)</script>'></iframe>",
-    "<style class=injected>* { display: none }</style>",
-    "<meta class=injected http-equiv=refresh content='0;url=javascript:alert(1)'>",
-    "<base class=injected href=//evil.example.org/>",
-    "<form class=injected action=javascript:alert(1)><button>x</button></form>",
-    "<a class=injected href=javascript:alert(1)>x</a>",
     '"><img class=injected src=x onerror=alert(1)>',
     "'><img class=injected src=x onerror=alert(1)>",
-    "`><img class=injected src=x onerror=alert(1)>",
     '" onmouseover="alert(1)" class="injected',
     "' onfocus='alert(1)' autofocus class='injected",
     "</textarea></title></option></select><img class=injected src=x onerror=alert(1)>",
     "--><img class=injected src=x onerror=alert(1)><!--",
-    "]]><img class=injected src=x onerror=alert(1)>",
-    "</li></ol></td></tr></table></main><img class=injected src=x onerror=alert(1)>",
     "&lt;img class=injected src=x onerror=alert(1)&gt;",
-    "&#60;script class=injected&#62;alert(1)&#60;/script&#62;",
     "{{ 7|add:7 }}{% load static %}{{ injected.secret }}${alert(1)}#{alert(1)}",
     "\uff1cscript class=injected\uff1ealert(1)\uff1c/script\uff1e",
     "\u202e<script class=injected>alert(1)</script>\u2066\u200b\ufeff",
     "\u2028alert(1)//\u2029injected",
     "\\u003cscript class=injected\\u003ealert(1)",
-    "+ADw-script class=injected+AD4-alert(1)+ADw-/script+AD4-",
     "%3Cscript class=injected%3Ealert(1)%3C/script%3E",
 ]
 LINKS = [
     "javascript:alert('injected')",
-    "JavaScript:alert('injected')",
     " javascript:alert('injected')",
     "java\tscript:alert('injected')",
-    "java\nscript:alert('injected')",
     "\x01javascript:alert('injected')",
-    "javascript&colon;alert('injected')",
-    "javascript://https://example.org/%0aalert('injected')",
     "&#106;avascript:alert('injected')",
     "data:text/html,<script class=injected>alert(1)</script>",
-    "vbscript:alert('injected')",
-    "blob:https://example.org/injected",
-    "file:///etc/injected",
     "//evil.example.org/injected",
     'https://example.org/"onmouseover="alert(1)"class="injected',
     "https://example.org/'><script class=injected>alert(1)</script>",
 ]
 PAYLOADS = MARKUP + LINKS
 EACH_LENGTH = [
-    pytest.param(PAYLOADS[::6], one_of_each_kind, id="slice"),
+    pytest.param(PAYLOADS[::3], one_of_each_kind, id="slice"),
     pytest.param(PAYLOADS, every_page, id="all", marks=pytest.mark.exhaustive),
 ]
 
@@ -215,33 +185,3 @@ FETCH_PAGES = f"""addresses => Promise.all(addresses.map(async ([name, address, 
     const page = new DOMParser().parseFromString(html, "text/html")
     return [name, ({FIND_HARM})(page), ({READ_TEXTS})(page)]
 }}))"""
-
-
-@pytest.mark.parametrize(("payloads", "pages"), EACH_LENGTH)
-def test_every_page_shows_its_address_as_text(open_page, problems, payloads, pages):
-    """Each parameter that a page may repeat has all payloads. The queue's are too short for more than one: in the slice
-    the filter has each of them, and the other parameters have one.
-    """
-    problems.expected.append("status of 404")
-
-    def texts_for_the_queue(parameter):
-        has_all = parameter == "q" or pages is every_page
-        return [f"¦{payload}¦" for payload in (payloads if has_all else payloads[:1])]
-
-    rows = make_rows()
-    page = open_page("/admin/", bypass_csp=True)
-    lists = {page.name for page in pages().values() if "changelist" in page.name} if pages is every_page else LISTS
-    repeating = [QUEUE, LOGIN, page_of(rows.batch), *(reverse(f"admin:{name}") for name in sorted(lists))]
-    addresses = [
-        (path, f"{path}?{urlencode({parameter: text})}", "omit" if path == LOGIN else "include")
-        for path, parameter in product(repeating, PARAMETERS)
-        for text in (texts_for_the_queue(parameter) if path == QUEUE else ["¦".join(payloads)])
-    ]
-    addresses += [(path, path + quote("¦".join(payloads), safe=""), "include") for path in NOWHERE]
-    seen = set()
-    for path, harm, text in page.evaluate(FETCH_PAGES, addresses):
-        assert harm == [], path
-        seen |= {(path, payload) for payload in payloads if payload in text}
-    for name in ("batches_batch_queue", "batches_batch_changelist", "batches_profile_changelist"):
-        path = reverse(f"admin:{name}")
-        assert {payload for where, payload in seen if where == path} == set(payloads), path

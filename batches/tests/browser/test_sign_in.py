@@ -6,11 +6,8 @@ import json
 import re
 import sys
 import time
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
-from threading import Thread
-from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import httpx
 import pytest
@@ -19,6 +16,7 @@ from playwright.sync_api import expect
 
 from batches.tests.conftest import skip_or_fail
 from batches.tests.support.documents import find_blocks, read_page
+from batches.tests.support.feedserver import FeedServer, Reply
 from batches.tests.support.ports import free_port
 from batches.tests.support.processes import WAIT_SECONDS, Commands, all_in_one
 
@@ -40,14 +38,26 @@ User.objects.create_superuser("grace", "grace@example.org", "{PASSWORD}")
 """
 
 
-class Provider(ThreadingHTTPServer):
+class Provider:
     """A provider of OpenID Connect that signs everybody in as `email`."""
 
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.address = f"http://127.0.0.1:{self.server_port}"
+    def __init__(self, address):
+        self.address = address
         self.email = ADA
         self.asked = {}  # the request of each code
+
+    def answer(self, request):
+        address = urlsplit(request.path)
+        match address.path:
+            case "/.well-known/openid-configuration":
+                return as_json(self.configuration())
+            case "/authorization_endpoint":
+                return Reply(302, headers={"Location": self.authorize(dict(parse_qsl(address.query)))})
+            case "/token_endpoint":
+                return as_json(self.exchange(dict(parse_qsl(request.body.decode()))))
+            case "/userinfo_endpoint":
+                return as_json({"sub": self.email, "email": self.email, "email_verified": True})
+        return Reply(404)
 
     def configuration(self):
         names = ("authorization_endpoint", "token_endpoint", "userinfo_endpoint", "jwks_uri")
@@ -72,49 +82,15 @@ class Provider(ThreadingHTTPServer):
         return jwt.encode(claims | {"nonce": asked.get("nonce")}, "a key of 32 bytes, for a signature", "HS256")
 
 
-class Handler(BaseHTTPRequestHandler):
-    server: Provider
-
-    def do_GET(self):
-        address = urlsplit(self.path)
-        match address.path:
-            case "/.well-known/openid-configuration":
-                self.answer(self.server.configuration())
-            case "/authorization_endpoint":
-                self.send_response(302)
-                self.send_header("Location", self.server.authorize(dict(parse_qsl(address.query))))
-                self.end_headers()
-            case "/userinfo_endpoint":
-                email = self.server.email
-                self.answer({"sub": email, "email": email, "email_verified": True})
-
-    def do_POST(self):
-        body = self.rfile.read(int(self.headers["Content-Length"])).decode()
-        self.answer(self.server.exchange({name: values[0] for name, values in parse_qs(body).items()}))
-
-    def answer(self, content):
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.end_headers()
-        self.wfile.write(json.dumps(content).encode())
-
-    def log_message(self, *arguments):
-        pass
-
-
-@contextmanager
-def running(server):
-    thread = Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+def as_json(content):
+    return Reply(body=json.dumps(content).encode(), headers={"Content-Type": "application/json"})
 
 
 @pytest.fixture(scope="module")
 def provider():
-    with running(Provider()) as provider:
+    with FeedServer() as server:
+        provider = Provider(server.url(""))
+        server.otherwise = provider.answer
         yield provider
 
 
