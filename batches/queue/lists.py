@@ -74,7 +74,7 @@ PreparedEdit = AbstractContextManager[Callable[[int | None], ListChange]]
 #: The attributes that determine when a list runs.
 SCHEDULE = frozenset({"schedule", "time_zone", "delay_minutes", "schedule_active"})
 
-REQUIRE: Mapping[str, Callable[[object], None]] = {
+REQUIRE: Mapping[str, Callable[[object], object]] = {
     "priority": require_priority,
     "checker": require_checker,
     "count_first": require_flag,

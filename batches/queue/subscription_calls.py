@@ -17,7 +17,7 @@ from batches.notifications.chats import InvalidChat, open_chat
 from batches.text import Sentence, clean_text
 
 from .refusals import NO_SUBSCRIPTION, Code, Refused, refusable
-from .values import as_uuid, find_list, find_row, require_within
+from .values import as_uuid, find_list, find_row, require_flag, require_within
 from .writer import QueueWriter
 
 Channel, Topic = Subscription.Channel, Subscription.Topic
@@ -159,18 +159,12 @@ def clean_hour(value: object) -> int | None:
     return None if value is None else require_within(0, 23, DIGEST_HOUR, value)
 
 
-def clean_active(value: object) -> bool:
-    if not isinstance(value, bool):
-        raise Refused(Code.BAD_VALUE, Sentence("A subscription is either active or not: true or false."))
-    return value
-
-
 CLEAN: Mapping[str, Callable[[Any], Any]] = {
     "after_failures": partial(require_within, 1, MAX_FAILURES, AFTER_FAILURES),
     "failed_percent": partial(require_within, 0, 100, FAILED_PERCENT),
     "minutes": partial(require_within, 1, MAX_DELAY, MINUTES),
     "digest_hour": clean_hour,
-    "is_active": clean_active,
+    "is_active": require_flag,
 }
 
 

@@ -218,9 +218,10 @@ def require_delay(minutes: object) -> None:
     require_within(0, MAX_DELAY, DELAY, minutes)
 
 
-def require_flag(value: object) -> None:
+def require_flag(value: object) -> bool:
     if not isinstance(value, bool):
         raise Refused(Code.BAD_VALUE, Sentence("Use true or false: it is either on or off."))
+    return value
 
 
 def require_future(until: object) -> None:

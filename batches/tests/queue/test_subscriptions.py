@@ -68,7 +68,7 @@ def test_a_webhook_with_a_new_address_is_still_subscribed_once_and_its_old_addre
         ({"digest_hour": 24}, "The hour of the digest must be a whole number from 0 to 23."),
         ({"digest_hour": True}, "The hour of the digest must be a whole number from 0 to 23."),
         ({"failed_percent": 101}, "The share of failed profiles must be a whole number from 0 to 100."),
-        ({"is_active": 1}, "A subscription is either active or not: true or false."),
+        ({"is_active": 1}, "Use true or false: it is either on or off."),
     ],
 )
 def test_bad_values_are_refused_and_change_nothing(found, values, sentence):
