@@ -1,9 +1,10 @@
+from functools import partial
 from threading import get_ident
 
 import pytest
 
 from batches.batch_manager import BatchManager
-from batches.queue import contents, editions
+from batches.queue import contents, editions, resets
 from batches.tests.conftest import empty_tables
 from batches.tests.support.factories import assert_consistent
 
@@ -42,6 +43,31 @@ def at_each_chunk(monkeypatch):
         monkeypatch.setattr(editions, "_settle_rows", settle_watched)
 
     return watch
+
+
+@pytest.fixture
+def at_each_removal(monkeypatch):
+    """Removes three rows at a time, and calls a function before each of these steps."""
+    monkeypatch.setattr(contents, "DELETE_CHUNK", 3)
+    return partial(call_before, monkeypatch, contents, "_find_chunk_end")
+
+
+@pytest.fixture
+def at_each_reset(monkeypatch):
+    """Resets three rows at a time, and calls a function before each step that follows the decision."""
+    monkeypatch.setattr(resets, "RESET_CHUNK", 3)
+    monkeypatch.setattr(resets, "SEARCH_CHUNK", 3)
+    return partial(call_before, monkeypatch, resets, "_continue")
+
+
+def call_before(monkeypatch, owner, name, call):
+    function = getattr(owner, name)
+
+    def watched(*arguments):
+        call()
+        return function(*arguments)
+
+    monkeypatch.setattr(owner, name, watched)
 
 
 @pytest.fixture(params=[2, pytest.param(5, marks=pytest.mark.exhaustive)])

@@ -1,13 +1,10 @@
 """Long edits of lists: staged in bounded transactions that nobody sees, and revealed by the last one."""
 
-import re
 from datetime import timedelta
-from threading import Event
 
 import pytest
 from django.db import connection
 from django.db.models.functions import Now
-from django.test.utils import CaptureQueriesContext
 
 from batches.batch_manager import BatchManager
 from batches.models import NO_EDITION, Batch, BatchLog, ListProfile, Profile, ProfileList
@@ -15,11 +12,19 @@ from batches.queue import contents, editions
 from batches.queue.members import ListChange
 from batches.queue.refusals import Code, Refused
 from batches.reports.doctor import diagnose
-from batches.tests.support.chunks import Killed, killed_at
-from batches.tests.support.factories import assert_consistent, make_batch, make_list, propose_redirect, urls, urls_of
+from batches.tests.support.chunks import killed_at
+from batches.tests.support.factories import (
+    assert_consistent,
+    last_line,
+    make_batch,
+    make_list,
+    propose_redirect,
+    urls,
+    urls_of,
+)
 from batches.tests.support.processes import wait_until
 from batches.tests.support.tables import run_sql
-from batches.tests.support.threads import TIMEOUT, Gate, in_thread, run_in_threads
+from batches.tests.support.threads import TIMEOUT, Gate, in_thread
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -30,13 +35,6 @@ EDITS = {
     "sync": (lambda manager, pk: manager.sync_list(pk, urls(20)[5:], True), urls(20)[5:], ListChange(8, 5, 7)),
     "exchange": (lambda manager, pk: manager.sync_list(pk, urls(30)[12:], True), urls(30)[12:], ListChange(18, 12, 0)),
     "empty": (lambda manager, pk: manager.sync_list(pk, [], True), [], ListChange(0, 12, 0)),
-}
-
-#: The calls that make a list of twelve.
-CREATIONS = {
-    "create": lambda manager: manager.create_list("New", urls(12)),
-    "keep": lambda manager: manager.create_batch("New", urls(12), keep=True),
-    "keep selected": lambda manager: manager.create_batch("New", Profile.objects.all(), keep=True),
 }
 
 
@@ -59,11 +57,6 @@ def found():
 @pytest.fixture(params=EDITS)
 def edit(request):
     return EDITS[request.param]
-
-
-@pytest.fixture(params=CREATIONS)
-def create(request):
-    return CREATIONS[request.param]
 
 
 def read(found):
@@ -148,24 +141,12 @@ def test_the_next_edit_removes_the_rows_of_a_killed_one(edit, found, manager, at
     assert_settled(found)
 
 
-@pytest.mark.parametrize("number", [1, 2])
-def test_a_worker_settles_a_list_after_a_killed_edit(number, found, manager, at_each_chunk, monkeypatch):
-    calls = []
-    settle = editions._settle_rows
-
-    def die(*arguments):
-        calls.append(True)
-        if len(calls) > number:
-            raise Killed
-        return settle(*arguments)
-
-    at_each_chunk(lambda: None)
-    monkeypatch.setattr(editions, "_settle_rows", die)
-    with pytest.raises(Killed):
+@pytest.mark.parametrize("number", [5, 6])  # four steps end rows, and the following ones settle the list
+def test_a_worker_settles_a_list_after_a_killed_edit(number, found, manager, at_each_chunk):
+    with killed_at(number, at_each_chunk):
         manager.remove_profiles(found.pk, urls(10))
     assert urls_of(found) == urls_of(manager.run_list(found.pk)) == urls(12)[10:]
     assert findings() == ["Rows of a finished edit are left in 1 list."]
-    monkeypatch.setattr(editions, "_settle_rows", settle)
     manager.purge_deleted()
     assert_settled(found)
     assert urls_of(found) == urls(12)[10:]
@@ -270,89 +251,7 @@ def test_of_two_long_edits_that_begin_at_the_same_time_one_is_refused(found, at_
     assert_settled(found)
 
 
-def test_parallel_long_edits_are_made_as_a_whole_or_refused(found, at_each_chunk):
-    at_each_chunk(lambda: None)
-    wanted = [urls(30)[first : first + 12] for first in (0, 6, 12, 18)]
-    results = run_in_threads([lambda these=these: BatchManager().sync_list(found.pk, these, True) for these in wanted])
-    made = [set(these) for these, result in zip(wanted, results, strict=True) if result]
-    assert {result.code for result in results if not result} <= {Code.BEING_EDITED}
-    assert made
-    assert set(read(found)) in made
-    assert_settled(found)
-
-
-@pytest.mark.slow
-def test_every_reader_gets_one_edition_while_the_list_is_exchanged_again_and_again(found, at_each_chunk):
-    at_each_chunk(lambda: None)
-    ended, halves = Event(), [urls(12), urls(30)[12:]]
-
-    def read_all():
-        seen = []
-        while not ended.is_set():
-            seen.append(list(found.profiles.order_by("pk").values_list("profile__url", flat=True)))
-            seen.append(run_and_delete(found))
-        return seen
-
-    readers = [in_thread(read_all) for _ in range(2)]
-    try:
-        for number in range(1, 5):
-            assert BatchManager().sync_list(found.pk, halves[number % 2], True)
-    finally:
-        ended.set()
-    for reader in readers:
-        seen = reader.result(TIMEOUT)
-        assert all(addresses in halves for addresses in seen if addresses is not None)
-    assert_settled(found)
-
-
-def run_and_delete(found):
-    """The addresses of a run; None if the other reader has one."""
-    run = BatchManager().run_list(found.pk)
-    addresses = urls_of(run) if run else None
-    if run:
-        assert BatchManager().delete_batch(run.pk)
-    return addresses
-
-
 # Creating and deleting
-
-
-def test_nobody_sees_a_new_list_before_all_its_profiles_are_stored(create, manager, at_each_chunk):
-    make_batch("known", 12)
-    seen = []
-
-    def work_in_parallel():
-        assert not connection.in_atomic_block
-        assert in_thread(lambda: BatchManager().hold_queue(f"{len(seen)}")).result(TIMEOUT)
-        assert findings() == []
-        manager.purge_deleted()
-        seen.append((ProfileList.objects.count(), ListProfile.objects.count(), Batch.objects.count()))
-
-    at_each_chunk(work_in_parallel)
-    assert create(manager)
-    assert set(seen) == {(0, 0, 1)}
-    assert len(seen) >= 8
-    created = ProfileList.objects.get(name="New")
-    assert sorted(urls_of(created)) == sorted(urls(12))
-    assert_settled(created)
-
-
-@pytest.mark.parametrize("number", [4, 8, *(pytest.param(it, marks=pytest.mark.exhaustive) for it in (1, 6))])
-def test_a_killed_creation_shows_nothing_and_is_purged(number, create, manager, at_each_chunk):
-    make_batch("known", 12)
-    lines = BatchLog.objects.count()
-    with killed_at(number, at_each_chunk):
-        create(manager)
-    manager.purge_deleted()
-    assert not ProfileList.objects.exists()
-    assert (Batch.objects.count(), BatchLog.objects.count()) == (1, lines)
-    for model in (ProfileList, Batch):
-        model.everything.in_preparation().update(deleted_at=Now())
-    manager.purge_deleted()
-    assert (ProfileList.everything.count(), ListProfile.everything.count(), Batch.everything.count()) == (0, 0, 1)
-    assert findings() == []
-    at_each_chunk(lambda: None)
-    assert create(manager)
 
 
 def test_a_profile_of_a_list_that_is_being_stored_is_not_forgotten(manager):
@@ -365,31 +264,23 @@ def test_a_profile_of_a_list_that_is_being_stored_is_not_forgotten(manager):
     assert_consistent()
 
 
-def test_an_interrupted_creation_is_refused(create, manager, at_each_chunk):
-    make_batch("known", 12)
-    at_each_chunk(lambda: ProfileList.everything.in_preparation().update(deleted_at=Now()))
-    assert create(manager).code == Code.FENCED
-    assert (ProfileList.everything.count(), Batch.everything.count()) == (0, 1)
+def test_a_deleted_list_is_gone_at_once_and_its_rows_follow(found, manager, at_each_removal):
+    run, left = manager.run_list(found.pk), []
 
-
-def test_a_deleted_list_is_gone_at_once_and_its_rows_follow(found, manager, monkeypatch):
-    monkeypatch.setattr(contents, "DELETE_CHUNK", 5)
-    run, steps = manager.run_list(found.pk), []
-    end = contents._find_chunk_end
-
-    def watch(rows):
+    def watch():
         assert not connection.in_atomic_block
         assert not ProfileList.objects.exists()
         assert not ListProfile.objects.exists()
         assert Batch.objects.get(pk=run.pk).list is None
-        steps.append(ListProfile.everything.count())
-        return end(rows)
+        left.append(ListProfile.everything.count())
 
-    monkeypatch.setattr(contents, "_find_chunk_end", watch)
+    at_each_removal(watch)
     assert manager.delete_list(found.pk)
-    assert steps == [12, 7, 2, 0]
+    assert left == [12, 9, 6, 3, 0]
     assert not ProfileList.everything.exists()
+    assert (last_line().action, last_line().message) == ("delete_list", f"“News” ({found.pk}) with 12 profiles")
     assert (urls_of(run), findings()) == (urls(12), [])
+    assert manager.repeat_batch(run.pk).total_profiles == 12
     assert_consistent()
 
 
@@ -413,39 +304,3 @@ def test_a_staged_edit_of_a_list_that_is_deleted_is_refused(found, manager, at_e
         with pytest.raises(Refused, match="No list has the ID"):
             reveal(None)
     assert not ListProfile.everything.exists()
-
-
-# Cost
-
-
-def transactions(call):
-    """The statements of each transaction of a call."""
-    with CaptureQueriesContext(connection) as captured:
-        assert call()
-    done, found = [query["sql"].replace('"', "") for query in captured], [[]]
-    for sql in done:
-        if sql.startswith("BEGIN"):
-            found.append([])
-        found[-1].append(sql)
-        if sql == "COMMIT":
-            found.append([])
-    return [these for these in found if these]
-
-
-@pytest.mark.parametrize("name", [*EDITS, *CREATIONS, "run", "delete"])
-def test_no_transaction_writes_more_than_one_chunk(name, manager, monkeypatch):
-    for module in (contents, editions):
-        monkeypatch.setattr(module, "INSERT_CHUNK", 5)
-    monkeypatch.setattr(editions, "SETTLE_CHUNK", 5)
-    monkeypatch.setattr(contents, "DELETE_CHUNK", 5)
-    make_batch("known", 30 if name in EDITS else 12)
-    found = make_list("News", 12)
-    calls = EDITS | {
-        **{key: (lambda manager, pk, call=call: call(manager),) for key, call in CREATIONS.items()},
-        "run": (lambda manager, pk: manager.run_list(pk),),
-        "delete": (lambda manager, pk: manager.delete_list(pk),),
-    }
-    for statements in transactions(lambda: calls[name][0](manager, found.pk)):
-        writes = [sql for sql in statements if re.match("INSERT|UPDATE|DELETE", sql)]
-        rows = [sql for sql in writes if re.search("batches_(listprofile|batchprofile|profile)\\b", sql)]
-        assert len(rows) <= (2 if name in {"remove", "sync", "exchange", "empty"} else 1), statements

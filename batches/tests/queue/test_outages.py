@@ -9,13 +9,15 @@ from django.utils import timezone
 from batches.batch_manager import BatchManager
 from batches.checking.checkers.base import CheckResult
 from batches.checking.queries import find_start_of_outage, sample_answering
-from batches.models import BatchLog, BatchProfile, Profile, Queue
-from batches.queue import outages, resets
+from batches.models import Attempt, BatchLog, BatchProfile, Profile, Queue
+from batches.queue import outages
 from batches.queue.refusals import Code
+from batches.tests.support.chunks import killed_at
 from batches.tests.support.factories import (
     assert_consistent,
     assert_sound,
     claim,
+    counters,
     failed,
     make_batch,
     ok,
@@ -46,11 +48,6 @@ def report(run, since=None):
     return manager.report_outage(run.batch.pk, run.run_token, REASON, since or timezone.now() - HOUR)
 
 
-def counters(batch):
-    batch.refresh_from_db()
-    return batch.completed_profiles, batch.successful_checks, batch.failed_checks
-
-
 def test_rows_that_failed_without_an_answer_are_pending_again_and_the_batch_waits_at_the_front():
     run = run_with(ok("story"), LOST, failed(), LOST)
     make_batch("next")
@@ -61,6 +58,7 @@ def test_rows_that_failed_without_an_answer_are_pending_again_and_the_batch_wait
     assert list(Profile.objects.order_by("pk").values_list("failures", "last_error"))[1:4] == [
         *((0, ""), (1, "It answers with 500."), (0, ""))
     ]
+    assert not Attempt.objects.exists()  # the sites were never asked
     assert BatchManager().record_results(run.batch.pk, run.run_token, []).code == Code.FENCED
     assert_consistent()
 
@@ -121,21 +119,10 @@ def test_the_outage_began_after_the_last_answer():
     assert find_start_of_outage(run.batch, noticed_at) == run.batch.started_at
 
 
-class Killed(BaseException):
-    """Like a kill: the code under test does not catch it."""
-
-
-def test_after_a_kill_the_rest_is_set_back_before_anybody_claims_the_batch(monkeypatch):
-    def kill(pk):
-        raise Killed
-
-    monkeypatch.setattr(resets, "RESET_CHUNK", 2)
-    monkeypatch.setattr(resets, "SEARCH_CHUNK", 2)
+def test_after_a_kill_the_rest_is_set_back_before_anybody_claims_the_batch(at_each_reset):
     run = run_with(LOST, LOST, ok(), LOST, failed(), LOST, pending=0)
-    with monkeypatch.context() as patch:
-        patch.setattr(outages, "continue_reset", kill)
-        with pytest.raises(Killed):
-            report(run)
+    with killed_at(1, at_each_reset):
+        report(run)
     assert row_statuses(run.batch) == ["pending", "pending", "ok", "failed", "failed", "failed"]
     assert counters(run.batch) == (4, 1, 3)
     assert BatchManager().end_outage()
@@ -148,13 +135,10 @@ def test_after_a_kill_the_rest_is_set_back_before_anybody_claims_the_batch(monke
     assert_consistent()
 
 
-def test_a_retry_in_between_checks_all_failed_ones_again(monkeypatch):
-    monkeypatch.setattr(resets, "RESET_CHUNK", 2)
-    monkeypatch.setattr(resets, "SEARCH_CHUNK", 2)
+def test_a_retry_in_between_checks_all_failed_ones_again(at_each_reset):
     run = run_with(ok(), LOST, failed(), LOST, pending=0)
-    with monkeypatch.context() as patch:
-        patch.setattr(outages, "continue_reset", lambda pk: None)
-        assert report(run)
+    with killed_at(1, at_each_reset):
+        report(run)
     assert BatchManager().pause_batch(run.batch.pk)
     assert BatchManager().retry_failed(run.batch.pk)
     assert row_statuses(run.batch) == ["ok", "pending", "pending", "pending"]
@@ -190,13 +174,6 @@ def test_a_person_can_take_over_the_hold_or_release_it():
     assert BatchManager("ada", "admin").release_queue()
     assert Queue.objects.get().outage_since is None
     assert not outages.have_others_continued()
-
-
-def test_a_report_of_an_outage_after_the_end_of_the_run_is_refused():
-    run = run_with(LOST)
-    assert report(run)
-    with unchanged():
-        assert report(run).code == Code.FENCED
 
 
 def test_hosts_are_asked_that_answered_last_time_each_at_another_domain():

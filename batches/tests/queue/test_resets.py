@@ -1,24 +1,35 @@
-"""Checking a batch again: decided at once, while the rows follow in small transactions that nobody waits for."""
+"""Checking a batch again, or some of its failed profiles: decided at once, while the rows follow in small transactions.
+
+The replaced results are kept as earlier checks.
+"""
 
 import pytest
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
+from batches import batch_manager
 from batches.batch_manager import BatchManager
-from batches.models import Batch
+from batches.limits import MAX_BULK, MAX_ID, MAX_REASONS
+from batches.models import Attempt, Batch, BatchProfile
 from batches.queue import resets
+from batches.queue.refusals import Code
 from batches.reports.doctor import diagnose
+from batches.tests.support.chunks import killed_at
 from batches.tests.support.factories import (
     assert_consistent,
+    assert_ledger_is_exact,
     assert_sound,
     claim,
+    counters,
     failed,
+    last_line,
     make_batch,
     ok,
     profile_ids,
     record,
     row_statuses,
     start_run,
+    unchanged,
 )
 from batches.tests.support.threads import TIMEOUT, in_thread
 
@@ -31,20 +42,17 @@ CALLS = {
 }
 
 
-class Killed(BaseException):
-    """Like a kill: the code under test does not catch it."""
+def make_done(*results):
+    run = start_run(make_batch("done", len(results)))
+    record(run, zip(profile_ids(run.batch), results, strict=True))
+    assert BatchManager().finish_run(run.batch.pk, run.run_token)
+    return run.batch
 
 
 @pytest.fixture
-def done(monkeypatch):
-    """A done batch of eight rows that are reset three at a time, every other one failed."""
-    monkeypatch.setattr(resets, "RESET_CHUNK", 3)
-    monkeypatch.setattr(resets, "SEARCH_CHUNK", 3)
-    run = start_run(make_batch("done", 8))
-    results = [ok("s"), failed()] * 4
-    record(run, list(zip(profile_ids(run.batch), results, strict=True)))
-    assert BatchManager().finish_run(run.batch.pk, run.run_token)
-    return run.batch
+def done():
+    """A done batch of eight rows, every other one failed."""
+    return make_done(*[ok("s"), failed()] * 4)
 
 
 @pytest.fixture(params=CALLS)
@@ -52,33 +60,7 @@ def case(request):
     return CALLS[request.param]
 
 
-def counters(batch):
-    batch.refresh_from_db()
-    return batch.completed_profiles, batch.successful_checks, batch.failed_checks
-
-
-def between_chunks(monkeypatch, call):
-    """Call it before each chunk that follows the commit of the transition."""
-    go_on = resets._continue
-
-    def watched(batch_id):
-        call()
-        return go_on(batch_id)
-
-    monkeypatch.setattr(resets, "_continue", watched)
-
-
-def kill_at(number, monkeypatch):
-    steps = iter(range(number))
-
-    def die():
-        if next(steps, None) is None:
-            raise Killed
-
-    between_chunks(monkeypatch, die)
-
-
-def test_others_work_between_the_chunks_and_see_the_new_status_and_counters(case, done, manager, monkeypatch):
+def test_others_work_between_the_chunks_and_see_the_new_status_and_counters(case, done, manager, at_each_reset):
     call, rows, after = case
     seen = []
 
@@ -86,13 +68,12 @@ def test_others_work_between_the_chunks_and_see_the_new_status_and_counters(case
         """Would wait for a lock that is still held."""
         assert not connection.in_atomic_block
         assert in_thread(lambda: BatchManager().rename_batch(done.pk, f"{len(seen)}")).result(TIMEOUT)
-        assert (done.status, done.position, counters(done)) == ("queued", 1, after)
+        assert (counters(done), done.status, done.position) == (after, "queued", 1)
         assert manager.claim_run("worker") is None  # not before the rows are ready
         assert [finding.message for finding in diagnose()] == ["Previous results are left in 1 rechecked batch."]
         seen.append(row_statuses(done))
 
-    done.refresh_from_db()
-    between_chunks(monkeypatch, lambda: (done.refresh_from_db(), work_in_parallel()))
+    at_each_reset(work_in_parallel)
     assert call(manager, done.pk) is True
     before = ["ok", "failed"] * 4
     assert seen == [rows[:3] + before[3:], rows[:6] + before[6:]]
@@ -100,13 +81,11 @@ def test_others_work_between_the_chunks_and_see_the_new_status_and_counters(case
     assert_sound()
 
 
-@pytest.mark.parametrize("number", [0, 1])
-def test_the_next_worker_completes_an_interrupted_reset(number, case, done, manager, monkeypatch):
+@pytest.mark.parametrize("number", [1, 2])
+def test_the_next_worker_completes_an_interrupted_reset(number, case, done, manager, at_each_reset):
     call, rows, after = case
-    kill_at(number, monkeypatch)
-    with pytest.raises(Killed):
+    with killed_at(number, at_each_reset):
         call(manager, done.pk)
-    monkeypatch.undo()
     assert counters(done) == after
     assert manager.start_batch(done.pk)
     assert manager.claim_run("worker") is None
@@ -132,15 +111,11 @@ INTERRUPTIONS = {
 
 
 @pytest.mark.parametrize("name", INTERRUPTIONS)
-def test_any_transition_can_come_in_between(name, case, done, manager, monkeypatch):
+def test_any_transition_can_come_in_between(name, case, done, manager, at_each_reset):
     call, rows, after = case
     change, status = INTERRUPTIONS[name]
-    kill_at(1, monkeypatch)
-    with pytest.raises(Killed):
+    with killed_at(2, at_each_reset):
         call(manager, done.pk)
-    monkeypatch.undo()
-    monkeypatch.setattr(resets, "RESET_CHUNK", 3)
-    monkeypatch.setattr(resets, "SEARCH_CHUNK", 3)
     assert change(manager, done.pk)
     manager.finish_resets()
     if name.startswith("again"):
@@ -149,12 +124,13 @@ def test_any_transition_can_come_in_between(name, case, done, manager, monkeypat
     assert_consistent()
 
 
-def test_a_deleted_one_is_not_reset_but_purged(case, done, manager, monkeypatch):
-    between_chunks(monkeypatch, lambda: manager.delete_batch(done.pk))
+def test_a_deleted_one_is_not_reset_but_purged(case, done, manager, at_each_reset):
+    at_each_reset(lambda: manager.delete_batch(done.pk))
     assert case[0](manager, done.pk) is True
     assert not Batch.everything.exists()
 
 
+@pytest.mark.usefixtures("at_each_reset")
 def test_under_the_lock_of_the_queue_a_bounded_number_of_rows_is_written(case, done, manager):
     with CaptureQueriesContext(connection) as captured, transaction.atomic():
         assert case[0](manager, done.pk)
@@ -164,3 +140,155 @@ def test_under_the_lock_of_the_queue_a_bounded_number_of_rows_is_written(case, d
     assert written == case[1][:3] + before[3:]
     updates = [query["sql"] for query in captured if 'UPDATE "batches_batchprofile"' in query["sql"]]
     assert len(updates) == 1
+
+
+# Rechecking some of the failed profiles
+
+
+@pytest.fixture
+def mixed():
+    """A done batch of eight rows, with several reasons."""
+    gone, slow = failed("gone"), failed("slow")
+    return make_done(ok("s"), gone, slow, failed("odd"), ok(), gone, slow, slow)
+
+
+WITHOUT_GONE = ["ok", "pending", "failed", "failed", "ok", "pending", "failed", "failed"]
+CHOICES = {
+    "a reason": ({"reasons": ["gone"]}, WITHOUT_GONE, "retrying 2 failed profiles: gone"),
+    "reasons, one of them unknown": (
+        {"reasons": ["odd", "slow", "odd", "never"]},
+        ["ok", "failed", "pending", "pending", "ok", "failed", "pending", "pending"],
+        "retrying 4 failed profiles: odd; slow; never",
+    ),
+    "chosen ones": ({"chosen": [0, 1, 5]}, WITHOUT_GONE, "retrying 2 failed profiles that somebody chose"),
+}
+
+
+@pytest.mark.parametrize("name", CHOICES)
+def test_only_chosen_profiles_are_checked_again_and_the_ledger_is_always_exact(name, mixed, manager, at_each_reset):
+    choice, rows, message = CHOICES[name]
+    if "chosen" in choice:
+        choice = {"profiles": [profile_ids(mixed)[index] for index in choice["chosen"]]}
+    seen = []
+
+    def work_in_parallel():
+        assert in_thread(lambda: BatchManager().rename_batch(mixed.pk, f"{len(seen)}")).result(TIMEOUT)
+        assert manager.claim_run("worker") is None
+        mixed.refresh_from_db()
+        assert_ledger_is_exact(mixed)
+        seen.append((mixed.status, mixed.position))
+
+    at_each_reset(work_in_parallel)
+    assert manager.retry_failed(mixed.pk, **choice) is True
+    assert seen == ([("queued", 1)] * 2 if "reasons" in choice else [])
+    assert row_statuses(mixed) == rows
+    assert mixed.logs.get(action="retry_failed").message == message
+    again = rows.count("pending")
+    assert counters(mixed) == (8 - again, 2, 6 - again)
+    assert Attempt.objects.filter(batch=mixed).count() == again
+    assert (mixed.reset_after, mixed.reset_reasons, mixed.completed_at) == (None, None, None)
+    assert_sound()
+
+
+def test_few_among_many_take_few_transactions(mixed, manager, at_each_reset, monkeypatch):
+    monkeypatch.setattr(resets, "RESET_CHUNK", 2)
+    monkeypatch.setattr(resets, "SEARCH_CHUNK", 8)
+    seen = []
+    at_each_reset(lambda: seen.append(row_statuses(mixed).count("pending")))
+    assert manager.retry_failed(mixed.pk, reasons=["slow"])
+    assert seen == [2]  # two of three in the first transaction, which read all rows
+    assert row_statuses(mixed).count("pending") == 3
+    assert_consistent()
+
+
+def test_replaced_results_are_kept_whatever_the_new_results(mixed, manager):
+    fields = ("profile_id", *Attempt.RESULT)
+    before = list(mixed.profiles.filter(error="gone").order_by("pk").values_list(*fields))
+    assert manager.retry_failed(mixed.pk, reasons=["gone"])
+    assert list(Attempt.objects.order_by("pk").values_list(*fields)) == before
+    assert manager.start_batch(mixed.pk)
+    record(claim(), [(before[0][0], failed("gone again")), (before[1][0], ok("late"))])
+    assert manager.complete_batch(mixed.pk)
+    assert manager.queue_batch(mixed.pk)  # all again
+    kept = Attempt.objects.filter(batch=mixed)
+    assert [(kept.filter(status=status)).count() for status in ("ok", "failed")] == [3, 7]
+    assert list(kept.filter(profile=before[0][0]).values_list("error", flat=True)) == ["gone", "gone again"]
+    assert row_statuses(mixed) == ["pending"] * 8
+    assert_consistent()
+
+
+@pytest.mark.parametrize("change", [None, BatchManager.pause_batch, BatchManager.start_batch])
+def test_an_interrupted_retry_by_reason_continues_with_the_same_reasons(change, mixed, manager, at_each_reset):
+    with killed_at(1, at_each_reset):
+        manager.retry_failed(mixed.pk, reasons=["gone"])
+    mixed.refresh_from_db()
+    assert_ledger_is_exact(mixed)
+    assert [finding.message for finding in diagnose()] == ["Previous results are left in 1 rechecked batch."]
+    assert change is None or change(manager, mixed.pk)
+    manager.finish_resets()
+    assert row_statuses(mixed) == WITHOUT_GONE
+    assert_consistent()
+
+
+def test_another_retry_first_completes_the_one_that_was_interrupted(mixed, manager, at_each_reset):
+    with killed_at(1, at_each_reset):
+        manager.retry_failed(mixed.pk, reasons=["gone"])
+    assert manager.pause_batch(mixed.pk)
+    assert manager.retry_failed(mixed.pk, reasons=["odd"])
+    assert row_statuses(mixed) == ["ok", "pending", "failed", "pending", "ok", "pending", "failed", "failed"]
+    assert_consistent()
+
+
+@pytest.mark.parametrize(
+    ("choice", "code"),
+    [
+        ({"reasons": ["never"]}, Code.NOTHING_TO_RETRY),
+        ({"reasons": [str(number) for number in range(MAX_REASONS)]}, Code.NOTHING_TO_RETRY),
+        ({"profiles": [1, MAX_ID]}, Code.NOTHING_TO_RETRY),
+        ({"profiles": range(10**9, 10**9 + MAX_BULK)}, Code.NOTHING_TO_RETRY),
+        ({"reasons": []}, Code.BAD_VALUE),
+        ({"reasons": ["gone", 5]}, Code.BAD_VALUE),
+        ({"reasons": [str(number) for number in range(MAX_REASONS + 1)]}, Code.BAD_VALUE),
+        ({"profiles": []}, Code.BAD_VALUE),
+        ({"profiles": ["1"]}, Code.BAD_VALUE),
+        ({"profiles": [True]}, Code.BAD_VALUE),
+        ({"profiles": [0]}, Code.BAD_VALUE),
+        ({"profiles": [MAX_ID + 1]}, Code.BAD_VALUE),
+        ({"profiles": range(1, MAX_BULK + 2)}, Code.BAD_VALUE),
+        ({"reasons": ["gone"], "profiles": [1]}, Code.BAD_VALUE),
+        ({"reasons": ["gone"], "expected_status": "error"}, Code.STALE_VERSION),
+    ],
+    ids=str,
+)
+def test_a_choice_without_failed_profiles_is_refused_and_changes_nothing(choice, code, mixed, manager):
+    with unchanged():
+        assert manager.retry_failed(mixed.pk, **choice).code == code
+    assert manager.retry_failed("nonsense", **choice).code in {Code.NOT_FOUND, Code.BAD_VALUE}
+
+
+def test_a_chosen_profile_that_is_ok_by_now_is_not_checked_again(mixed, manager, monkeypatch):
+    """Between the look at the rows and the lock of the queue."""
+    look = batch_manager.choose_failed
+
+    def look_and_wait(*args):
+        found = look(*args)
+        BatchProfile.objects.filter(batch=mixed, error="gone").update(status="ok", error="")
+        Batch.objects.filter(pk=mixed.pk).update(successful_checks=4, failed_checks=4)
+        return found
+
+    monkeypatch.setattr(batch_manager, "choose_failed", look_and_wait)
+    chosen = mixed.profiles.filter(error__in=["gone", "odd"]).values_list("profile", flat=True)
+    assert manager.retry_failed(mixed.pk, profiles=list(chosen))
+    assert last_line().message == "retrying 1 failed profile that somebody chose"
+    assert_consistent()
+
+
+def test_earlier_checks_go_with_their_batch_and_with_their_profile(mixed, manager):
+    assert manager.retry_failed(mixed.pk)
+    other = Attempt.objects.get(error="odd")
+    assert manager.forget_profile(other.profile_id)
+    assert sorted(Attempt.objects.values_list("error", flat=True)) == ["gone", "gone", "slow", "slow", "slow"]
+    assert_consistent()
+    assert manager.delete_batch(mixed.pk)
+    assert not Attempt.objects.exists()
+    assert_sound()

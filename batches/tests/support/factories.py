@@ -208,6 +208,12 @@ def row_statuses(batch: Batch) -> list[str]:
     return list(batch.profiles.order_by("pk").values_list("status", flat=True))
 
 
+def counters(batch: Batch) -> tuple[int, int, int]:
+    """How many of its profiles are completed, ok and failed."""
+    batch.refresh_from_db()
+    return batch.completed_profiles, batch.successful_checks, batch.failed_checks
+
+
 def waiting_names() -> list[str]:
     """The names of the queued batches in queue order."""
     return list(Batch.objects.queued().order_by("position").values_list("name", flat=True))
