@@ -6,13 +6,11 @@ from django.db.models import QuerySet
 from batches.batch_manager import BatchManager
 from batches.models import Action, Batch, BatchLog
 from batches.queue import bulk
-from batches.queue.bulk import BulkResult, run_bulk, select_batches, undo_changes
+from batches.queue.bulk import run_bulk, select_batches, undo_changes
 from batches.queue.refusals import Code, Refused
-from batches.queue.transitions import RULES
 from batches.tests.support.factories import (
     assert_consistent,
     cap_bulk,
-    half_checked,
     make_batch,
     make_waiting,
     start_run,
@@ -32,18 +30,6 @@ def names_selected(action, batches):
     return [names[pk].name for pk in ids], left
 
 
-def fill_queue(size):
-    Batch.objects.bulk_create(Batch(name=f"{number}", position=number) for number in range(1, size + 1))
-
-
-@pytest.mark.parametrize("action", [Action.PAUSE_BATCH, Action.DELETE_BATCH])
-def test_the_1000_at_the_tail_of_3000_queued_batches_leave_first(action):
-    fill_queue(3000)
-    ids, left = select_batches(action, Batch.objects.all())
-    positions = [batch.position for batch in map(Batch.objects.in_bulk(ids).get, ids)]
-    assert (positions, left) == (list(range(3000, 2000, -1)), 2000)
-
-
 def test_a_batch_that_leaves_at_the_tail_leaves_no_gap_to_close(django_assert_max_num_queries):
     batches = make_waiting(4)
     with django_assert_max_num_queries(100):
@@ -54,39 +40,21 @@ def test_a_batch_that_leaves_at_the_tail_leaves_no_gap_to_close(django_assert_ma
     assert_consistent()
 
 
-def test_batches_are_queued_in_the_order_given():
-    batches = [make_batch(name, queue=False) for name in "abc"]
-    bulk_of(Action.QUEUE_BATCH, [batches[2], batches[0], batches[1]])
-    assert waiting_names() == ["c", "a", "b"]
-
-
 def test_batches_that_the_action_is_offered_for_come_before_the_others(monkeypatch):
     make_waiting(2)
     make_batch("paused", queue=False)
     assert names_selected(Action.START_BATCH, Batch.objects.all()) == (["1"], 2)  # only the first of the queue
     cap_bulk(monkeypatch, 2)
     assert names_selected(Action.QUEUE_BATCH, Batch.objects.all()) == (["paused", "1"], 1)
+    for action in (Action.PAUSE_BATCH, Action.DELETE_BATCH):  # from the tail of the queue
+        assert names_selected(action, Batch.objects.filter(position__isnull=False)) == (["2", "1"], 0)
     assert names_selected(Action.PAUSE_BATCH, Batch.objects.all()) == (["2", "1"], 1)
 
 
-def test_the_same_call_continues_with_the_rest_until_nothing_is_left(monkeypatch):
-    make_waiting(5)
+def test_nothing_is_left_if_one_was_deleted_since_they_were_selected(monkeypatch):
+    make_waiting(2)
     cap_bulk(monkeypatch, 2)
-    counts = []
-    for _ in range(3):
-        ids, left = select_batches(Action.PAUSE_BATCH, Batch.objects.filter(RULES[Action.PAUSE_BATCH].is_offered_for))
-        result = run_bulk(BatchManager(), Action.PAUSE_BATCH, ids, left)
-        counts.append((result.done, result.refused, result.left))
-    assert counts == [(2, 0, 3), (2, 0, 1), (1, 0, 0)]
-
-
-def test_nothing_is_left_unless_the_selection_says_so(monkeypatch):
-    batches = make_waiting(2)
-    result = bulk_of(Action.PAUSE_BATCH, batches)
-    assert (result.left, result.is_complete) == (0, True)
-    assert BulkResult(Action.PAUSE_BATCH, []).left == 0
-    cap_bulk(monkeypatch, 2)
-    monkeypatch.setattr(QuerySet, "count", lambda _: 1)  # one was deleted since they were selected
+    monkeypatch.setattr(QuerySet, "count", lambda _: 1)
     assert names_selected(Action.QUEUE_BATCH, Batch.objects.order_by("name")) == (["1", "2"], 0)
 
 
@@ -112,6 +80,15 @@ def test_each_outcome_has_the_batch_before_and_after_and_why_it_was_refused():
     assert deleted.before.name == "1"
     assert (missing.result.code, missing.before, missing.id) == (Code.NOT_FOUND, None, unknown[:100])
     assert (result.done, result.refused, result.is_complete) == (1, 2, False)
+
+
+def test_batches_that_no_longer_match_the_filter_of_their_selection_are_not_deleted():
+    gone, kept = (make_batch(name, queue=False) for name in ("gone", "kept"))
+    seen = Batch.objects.filter(status="paused")
+    assert BatchManager().queue_batch(kept.pk)
+    deleted, refused = bulk_of(Action.DELETE_BATCH, [gone, kept], expected_in=seen).outcomes
+    assert (deleted.ok, refused.result.code) == (True, Code.STALE_VERSION)
+    assert Batch.objects.get() == kept
 
 
 def undo_all(action):
@@ -159,11 +136,6 @@ def test_an_undo_of_many_stops_where_somebody_has_changed_the_order():
     assert second.result.code == Code.STALE_VERSION
     assert waiting_names() == ["1", "2", "5", "3"]
     assert_consistent()
-
-
-def test_a_repeat_names_its_new_batch():
-    [outcome] = bulk_of(Action.REPEAT_BATCH, [half_checked("done")]).outcomes
-    assert outcome.result.previous.name == "it"
 
 
 @pytest.mark.parametrize(("skip_idle", "order"), [(False, ["2", "3", "1"]), (True, ["1", "2", "3"])])

@@ -1,4 +1,4 @@
-"""A hold of the queue with an end: nothing starts until then, and then a worker releases it."""
+"""Holds of the queue: nothing starts until the release, by a person, or by a worker when its end has come."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -11,8 +11,8 @@ from batches.queue.refusals import Code
 from batches.reports.outlook import forecast_queue
 from batches.tests.support.factories import (
     assert_consistent,
+    assert_logged,
     half_checked,
-    last_line,
     make_batch,
     ok,
     profile_ids,
@@ -34,16 +34,34 @@ def end_the_hold():
     return lambda: Queue.objects.update(held_until=timezone.now() - timedelta(seconds=1))
 
 
-def test_a_hold_with_an_end_says_so_and_lets_nothing_start_until_then(manager):
-    batch, until = make_batch(), in_an_hour()
-    assert manager.hold_queue("Quiet hours", until)
+def test_a_hold_says_who_when_and_why_and_lets_nothing_start_until_the_release(manager):
+    batch, until, version = make_batch(), in_an_hour(), Queue.objects.get().version
+    assert manager.hold_queue("  The network is\0 down. ", until) is True
     queue = Queue.objects.get()
-    assert (queue.held, queue.held_by, queue.held_until, queue.hold_reason) == (True, "ada", until, "Quiet hours")
-    assert last_line().message == f"Quiet hours (until {until.astimezone(UTC):%Y-%m-%d %H:%M} UTC)"
+    assert (queue.held, queue.held_by, queue.held_until, queue.held_at is None) == (True, "ada", until, False)
+    assert (queue.hold_reason, queue.version) == ("The network is down.", version + 1)
+    message = f"The network is down. (until {until.astimezone(UTC):%Y-%m-%d %H:%M} UTC)"
+    assert_logged("hold_queue", None, message=message)
+    with unchanged():
+        assert manager.hold_queue("The network is down.", until) is True
+        refusal = manager.start_batch(batch.pk)
+        assert (bool(refusal), refusal.code) == (False, Code.QUEUE_HELD)
+        assert refusal.message == "The queue is held: The network is down. Release it first."
+        assert manager.promote_next_batch() is None
     assert manager.claim_run("worker") is None
-    assert manager.promote_next_batch() is None
-    assert manager.start_batch(batch.pk).code == Code.QUEUE_HELD
-    assert Queue.objects.get().held
+    assert manager.hold_queue("The network is down.") is True  # without an end
+    assert manager.hold_queue("another reason") is True
+    queue.refresh_from_db()
+    assert (queue.held, queue.held_until, queue.hold_reason) == (True, None, "another reason")
+    assert manager.release_queue() is True
+    assert_released()
+    assert Queue.objects.get().version == version + 4
+    assert_logged("release_queue", None, message="another reason")
+
+
+def assert_released():
+    held = Queue.objects.values_list("held", "held_by", "held_at", "held_until", "hold_reason").get()
+    assert held == (False, "", None, None, "")
 
 
 def test_a_worker_releases_it_when_its_end_has_come_and_continues(manager, end_the_hold):
@@ -52,14 +70,7 @@ def test_a_worker_releases_it_when_its_end_has_come_and_continues(manager, end_t
     end_the_hold()
     worker = BatchManager("the worker", "worker")
     assert worker.claim_run("the worker").batch.pk == batch.pk
-    queue = Queue.objects.get()
-    assert (queue.held, queue.held_by, queue.held_at, queue.held_until, queue.hold_reason) == (
-        False,
-        "",
-        None,
-        None,
-        "",
-    )
+    assert_released()
     line = BatchLog.objects.get(action="release_queue")
     assert (line.actor, line.channel, line.message) == ("the worker", "worker", "The end of the hold has come.")
 
@@ -71,32 +82,22 @@ def test_after_its_end_somebody_can_start_a_batch_before_a_worker_comes(manager,
     assert manager.start_batch(batch.pk)
 
 
-def test_a_release_ends_it_early_and_another_hold_replaces_its_end(manager):
-    until = in_an_hour()
-    assert manager.hold_queue("Quiet hours", until)
-    with unchanged():
-        assert manager.hold_queue("Quiet hours", until)
-    assert manager.hold_queue("Quiet hours")
-    assert (Queue.objects.get().held, Queue.objects.get().held_until) == (True, None)
-    assert manager.hold_queue("Quiet hours", until)
-    assert manager.release_queue()
-    assert (Queue.objects.get().held, Queue.objects.get().held_until) == (False, None)
-
-
 @pytest.mark.parametrize(
     "until",
-    [
-        datetime(2020, 1, 1, tzinfo=UTC),
-        datetime(9999, 12, 31, 23, 59, tzinfo=UTC),
-        datetime(2999, 1, 1),
-        "tomorrow",
-        5,
-    ],
+    [datetime(2020, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, tzinfo=UTC), datetime(2999, 1, 1), "tomorrow", 5],
     ids=str,
 )
 def test_an_impossible_end_is_refused(until, manager):
     with unchanged():
         assert manager.hold_queue("why", until).code == Code.BAD_VALUE
+
+
+def test_nothing_is_interrupted_while_the_queue_is_held(manager):
+    half_checked("running")
+    assert manager.hold_queue("The network is being repaired.")
+    with unchanged():
+        last = Batch.objects.get(name="last")
+        assert manager.start_batch(last.pk, preempt=True).code == Code.QUEUE_HELD
 
 
 def test_the_forecast_counts_from_the_end_of_the_hold(manager):

@@ -106,17 +106,12 @@ def test_addresses_of_many_domains_spread_evenly():
     assert max(counts) < 75
 
 
-@pytest.mark.parametrize(("rows", "partitions"), [(3, 3), (0, 0)])
-def test_a_small_batch_has_the_partitions_of_its_rows(rows, partitions):
-    share(of_domains(rows), 1)
-    assert Partition.objects.count() == partitions
-
-
-def test_a_large_batch_has_all_partitions():
-    batch = of_domains(3)
-    Batch.objects.filter(pk=batch.pk).update(total_profiles=FEW_ROWS + 1)
+@pytest.mark.parametrize(("rows", "total", "partitions"), [(3, 3, 3), (0, 0, 0), (3, FEW_ROWS + 1, PARTITIONS)])
+def test_a_small_batch_has_the_partitions_of_its_rows_and_a_large_one_all(rows, total, partitions):
+    batch = of_domains(rows)
+    Batch.objects.filter(pk=batch.pk).update(total_profiles=total)
     share(batch, 1)
-    assert Partition.objects.count() == PARTITIONS
+    assert Partition.objects.count() == partitions
 
 
 # Sharing
@@ -160,21 +155,6 @@ def test_each_worker_records_in_its_own_partitions_only_and_all_count():
     assert BatchManager().finish_run(batch.pk, one.run_token)
     assert [values_of(batch.pk)[name] for name in counters] == [6, 3, 3, 3]
     assert BatchManager().renew_lease(batch.pk, two.run_token).code == Code.FENCED
-    assert_consistent()
-
-
-@pytest.mark.parametrize("end", ["pause_batch", "complete_batch", "handle_error"])
-def test_the_end_of_a_run_fences_every_worker(end):
-    batch = of_domains(6)
-    runs = share(batch, 3, 3, 3)
-    record(runs[0], [(profiles_of(runs[0])[0], ok())])
-    assert getattr(BatchManager(), end)(batch.pk, *(["It broke."] if end == "handle_error" else []))
-    with unchanged():
-        for run in runs:
-            results = [(pk, ok()) for pk in profiles_of(run)]
-            assert BatchManager().record_results(batch.pk, run.run_token, results).code == Code.FENCED
-            assert lease(run).code == Code.FENCED
-    assert values_of(batch.pk)["completed_profiles"] == 1
     assert_consistent()
 
 
@@ -255,10 +235,18 @@ def begin_again(batch):
 
 
 @pytest.mark.parametrize("end", ENDS)
-def test_partitions_of_an_ended_run_stay_blocked_in_any_batch_until_its_worker_looks_for_work_again(end):
+def test_an_ended_run_fences_its_workers_and_blocks_their_partitions_until_they_look_for_work_again(end):
+    """In any batch."""
     batch = of_domains(6)
     one, two = share(batch, 2, 2)
+    record(one, [(profiles_of(one)[0], ok())])
     assert ENDS[end](batch)
+    with unchanged():
+        for run in (one, two):
+            late = [(pk, ok()) for pk in profiles_of(run)]
+            assert BatchManager().record_results(batch.pk, run.run_token, late).code == Code.FENCED
+            assert lease(run).code == Code.FENCED
+    assert values_of(batch.pk)["completed_profiles"] == 1
     begin_again(batch)
     assert BatchManager().claim_run("another") is None
     assert BatchManager().claim_run("worker 0", 2).partitions == one.partitions

@@ -1,7 +1,6 @@
 """Parallel calls on real databases: one wins, the others are refused, and none raises an exception."""
 
 import random
-from functools import partial
 
 import pytest
 from django.db import transaction
@@ -9,7 +8,7 @@ from django.utils import timezone
 
 from batches import batch_manager
 from batches.batch_manager import BatchManager
-from batches.models import Batch, BatchLog, BatchProfile, Host, Profile, Queue, Subscription
+from batches.models import Batch, BatchLog, Host, Profile, Queue, Subscription
 from batches.queue import contents, results
 from batches.queue.lists import ListCalls
 from batches.queue.refusals import Code
@@ -96,23 +95,6 @@ def test_the_second_of_two_preempting_starts_interrupts_the_first(rounds):
         assert Batch.objects.get(position=0) in others
         assert waiting_names()[1:] == ["it", "first", "last"]
         assert Batch.objects.get(pk=it.pk).completed_profiles == 2
-
-
-def test_results_that_are_recorded_during_an_interruption_count_once(rounds):
-    for _ in rounds():
-        run, urgent = start_run(make_batch("it", 20)), make_batch("urgent")
-        recordings = [partial(record_late, run, pk) for pk in profile_ids(run.batch)[:4]]
-        *answers, interrupted = run_in_threads(
-            [*recordings, partial(BatchManager().start_batch, urgent.pk, preempt=True)]
-        )
-        assert interrupted is True
-        recorded = sum(map(bool, answers))
-        assert row_statuses(run.batch).count("ok") == recorded
-        assert Batch.objects.get(pk=run.batch.pk).completed_profiles == recorded
-
-
-def record_late(run, profile_id):
-    return BatchManager().record_results(run.batch.pk, run.run_token, [(profile_id, ok())])
 
 
 def test_one_of_several_promotions_starts_the_head(rounds):
@@ -204,6 +186,7 @@ ENDINGS = {
     "error": lambda pk: BatchManager().handle_error(pk, "It broke."),
     "take over": lambda pk: age_leases(pk) and bool(BatchManager().claim_run("another")),
     "pause and delete": lambda pk: BatchManager().pause_batch(pk) and BatchManager().delete_batch(pk),
+    "interrupt": lambda pk: BatchManager().start_batch(make_batch("urgent").pk, preempt=True),
 }
 
 
@@ -317,21 +300,6 @@ def test_a_batch_can_be_referred_to_and_copied_while_it_is_changed(prepare, chan
     monkeypatch.setattr(batch_manager, "copy_profiles", lambda *source: gate.open() or copy(*source))
     assert BatchManager().repeat_batch(source.pk)
     assert changing.result(TIMEOUT)
-
-
-def test_deletions_and_moves_of_repeats_do_not_deadlock():
-    sources = [make_batch(f"source {number}", 5, queue=False) for number in range(3)]
-    repeats = [BatchManager().repeat_batch(source.pk).pk for source in sources for _ in range(4)]
-
-    def move():
-        return all(BatchManager().move_batch(random.choice(repeats), random.randint(1, 12)) for _ in range(10))
-
-    deletions = [lambda pk=source.pk: BatchManager().delete_batch(pk) for source in sources]
-    assert run_in_threads([*deletions, move]) == [True] * 4
-    assert Batch.everything.count() == 12
-    assert not Batch.everything.exclude(previous=None).exists()
-    assert BatchProfile.objects.count() == 60
-    assert_consistent()
 
 
 # Everything at once

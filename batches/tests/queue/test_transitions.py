@@ -21,7 +21,6 @@ from batches.tests.support.factories import (
     ok,
     profile_ids,
     row_statuses,
-    start_run,
     token_of,
     unchanged,
     undone,
@@ -229,36 +228,25 @@ def test_a_batch_that_does_not_run_can_be_deleted(status, manager, django_captur
     assert_consistent()
 
 
-INVALID_IDS = {
-    "an unknown id": uuid.UUID("00000000-0000-4000-8000-000000000000"),
-    "a short text": "123",
-    "an empty text": "",
-    "None": None,
-    "a number": 7,
-    "a huge number": 10**60,
-    "a boolean": True,
-    "10 kB of text": "x" * 10_000,
-    "NUL": "\0" * 32,
-    "a text with NUL": "00000000-0000-4000-8000-00000000000\0",
-    "a lone surrogate": "\ud800" * 32,
-    "bytes": b"00000000-0000-4000-8000-000000000000",
-    "a list": [],
-}
+INVALID_IDS = [
+    *("", "123", "x" * 10_000, "\0" * 32, "00000000-0000-4000-8000-00000000000\0", "\ud800" * 32),
+    *(None, True, 7, 10**60, [], b"00000000-0000-4000-8000-000000000000", uuid.UUID(int=7)),
+]
 
 
 def test_an_invalid_id_is_not_found_and_has_no_run(manager):
     token = token_of(half_checked(RUNNING))
     with unchanged():
-        for kind, batch_id in INVALID_IDS.items():
+        for batch_id in INVALID_IDS:
             for name, call in CALLS.items():
                 answer = call(manager, batch_id)
-                assert isinstance(answer, Refusal), (kind, name)
-                assert (bool(answer), answer.code) == (False, Code.NOT_FOUND), (kind, name)
+                assert isinstance(answer, Refusal), (batch_id, name)
+                assert (bool(answer), answer.code) == (False, Code.NOT_FOUND), (batch_id, name)
                 assert len(str(answer)) < 150
                 answer.message.encode()
-            assert manager.record_results(batch_id, token, []).code == Code.FENCED, kind
+            assert manager.record_results(batch_id, token, []).code == Code.FENCED, batch_id
             for call in (manager.renew_lease, manager.release_run, manager.finish_run):
-                assert call(batch_id, token).code == Code.FENCED, kind
+                assert call(batch_id, token).code == Code.FENCED, batch_id
 
 
 def test_no_call_finds_a_deleted_batch_before_its_rows_are_removed(manager):
@@ -298,26 +286,6 @@ RUN_CALLS = {
 }
 
 
-@pytest.mark.parametrize("status", Batch.Status)
-def test_an_ended_run_is_fenced_in_every_status(status, manager):
-    it = half_checked(RUNNING)
-    old = token_of(it)
-    assert manager.pause_batch(it.pk)
-    steps = {
-        QUEUED: manager.queue_batch,
-        RUNNING: lambda pk: start_run(it),
-        PAUSED: manager.pause_batch,
-        DONE: manager.complete_batch,
-        ERROR: lambda pk: manager.handle_error(pk, "It broke."),
-    }
-    assert steps[status](it.pk)
-    with unchanged():
-        for name, call in RUN_CALLS.items():
-            answer = call(manager, it, old)
-            is_finished = name == "handle_error" and status in {DONE, ERROR}
-            assert (bool(answer), answer.code) == (False, Code.FINISHED if is_finished else Code.FENCED), name
-
-
 def test_an_invalid_token_is_fenced_even_if_the_batch_has_none(manager):
     it = half_checked(RUNNING)
     assert manager.release_run(it.pk, token_of(it))
@@ -325,15 +293,6 @@ def test_an_invalid_token_is_fenced_even_if_the_batch_has_none(manager):
         for token, (name, call) in product([None, "", "123", 7, "\0", uuid.UUID(int=0)], RUN_CALLS.items()):
             if not (name == "handle_error" and token is None):  # a call without a run
                 assert call(manager, it, token).code == Code.FENCED, (token, name)
-
-
-def test_a_batch_is_not_started_while_another_runs(manager):
-    waiting = make_batch("waiting")
-    half_checked(RUNNING)
-    with unchanged():
-        answer = manager.start_batch(waiting.pk)
-        assert (bool(answer), answer.code) == (False, Code.ANOTHER_RUNNING)
-        assert "“it” is running" in answer.message
 
 
 def test_the_actor_is_stored_clean_and_cut():
@@ -351,22 +310,80 @@ def test_a_repair_is_done_whether_or_not_something_is_broken(manager):
     assert_consistent()
 
 
-def test_an_unknown_channel_is_a_programming_error():
-    with pytest.raises(ValueError, match="window"):
-        BatchManager("ada", "window")
-
-
 def test_a_name_is_cleaned_and_an_unchanged_one_is_not_logged(manager):
     it = half_checked(QUEUED)
-    lines, version = BatchLog.objects.count(), Queue.objects.get().version
-    assert manager.rename_batch(it.pk, " it\n") is True
-    assert (BatchLog.objects.count(), Queue.objects.get().version) == (lines, version)
+    with unchanged():
+        assert manager.rename_batch(it.pk, " it\n") is True
+        assert manager.rename_batch(it.pk, "\u200b").code == Code.BAD_VALUE
     assert manager.rename_batch(it.pk, "  The \n new name ") is True
     assert (values_of(it.pk)["name"], last_line().message) == ("The new name", "“it” → “The new name”")
 
 
-def test_an_invalid_name_is_refused(manager):
-    it = half_checked(QUEUED)
+# Decided from a state that has changed
+
+#: Each transition with its other arguments, and a status that allows it.
+GUARDED = {
+    "queue_batch": ("done",),
+    "start_batch": ("paused",),
+    "pause_batch": ("running",),
+    "complete_batch": ("paused",),
+    "handle_error": ("running", "It broke."),
+    "move_batch": ("queued", 1),
+    "set_priority": ("queued", 5),
+    "rename_batch": ("done", "renamed"),
+    "retry_failed": ("error",),
+    "delete_batch": ("done",),
+}
+
+
+@pytest.mark.parametrize("name", GUARDED)
+def test_a_call_that_was_decided_from_another_state_is_refused(name, manager):
+    status, *arguments = GUARDED[name]
+    it, queue = half_checked(status), Queue.objects.get()
+    other = "paused" if status != "paused" else "queued"
+    for expected in (
+        {"expected_status": other},
+        {"expected_status": "\0"},
+        {"expected_version": queue.version - 1},
+        {"expected_in": Batch.objects.filter(status=other)},
+        {"expected_status": status, "expected_version": queue.version + 1},
+    ):
+        with unchanged():
+            assert getattr(manager, name)(it.pk, *arguments, **expected).code == Code.STALE_VERSION
     with unchanged():
-        for name in ("", " \n", "x" * 201, "\0", "\u200b", None, 5):
-            assert manager.rename_batch(it.pk, name).code == Code.BAD_VALUE, name
+        assert getattr(manager, name)(it.pk, *arguments, expected_version="7").code == Code.BAD_VALUE
+    seen = {
+        "expected_status": status,
+        "expected_version": queue.version,
+        "expected_in": Batch.objects.filter(status=status),
+    }
+    assert getattr(manager, name)(it.pk, *arguments, **seen) is True
+    assert_consistent()
+
+
+def test_a_repeat_with_the_same_id_is_made_once(manager):
+    source, repeat_id = make_batch("source", 3), uuid.UUID(int=7)
+    first = manager.repeat_batch(source.pk, id=repeat_id)
+    assert (first.pk, first.previous, first.total_profiles) == (repeat_id, source, 3)
+    with unchanged():
+        assert manager.repeat_batch(source.pk, id=repeat_id).code == Code.ALREADY_EXISTS
+
+
+# The model cannot undo the manager
+
+
+@pytest.mark.parametrize("fields", [None, ["name", "status", "position", "completed_at"]])
+def test_saving_an_old_instance_writes_no_field_of_the_manager(fields, manager):
+    it = half_checked("queued")
+    stale = Batch.objects.get(pk=it.pk)
+    assert manager.complete_batch(it.pk)
+    before = values_of(it.pk)
+    stale.name = "renamed"
+    stale.save(update_fields=fields)
+    assert values_of(it.pk) == before | {"name": "renamed"}
+    for column in stale._meta.concrete_fields:
+        if column.name not in {"id", "name", "priority", "checker", "previous"}:
+            with unchanged():
+                stale.save(update_fields=[column.name])
+    assert BatchManager().reorder_queue()
+    assert_consistent()
