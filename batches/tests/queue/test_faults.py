@@ -17,7 +17,7 @@ from django.utils import timezone
 from batches.batch_manager import BatchManager
 from batches.checking.pruning import find_logs
 from batches.conf import get_config
-from batches.models import Batch, ListFeed, ListProfile, Partition, Profile, ProfileList, Queue, Redirect, Webhook
+from batches.models import Batch, ListFeed, ListProfile, Partition, Profile, ProfileList, Queue, Webhook
 from batches.queue import editions
 from batches.queue.values import fingerprint_of
 from batches.tests.conftest import empty_tables
@@ -39,6 +39,11 @@ from batches.tests.support.factories import (
 )
 
 RUNNING, PAUSED = "running", "paused"
+#: Of the failed row.
+REASON = "It answers with 500."
+NEW = "https://example.org/new"
+#: A wanted one, and a spare one.
+DOMAINS = ["hub.example"], ["own.example"]
 
 
 def expire_lease(it: Batch, **changes: Any) -> None:
@@ -130,8 +135,8 @@ def give_subscription(it: Any) -> None:
 def give_webhook(it: Any) -> None:
     """Subscribe a webhook to its list."""
     give_list(it)
-    Webhook.objects.create(url="https://example.org/hook")
-    subscribe(it.list, "https://example.org/hook", channel="webhook")
+    it.webhook = Webhook.objects.create(url="https://example.org/hook")
+    subscribe(it.list, it.webhook.url, channel="webhook")
 
 
 def leave_edit(it: Batch) -> None:
@@ -155,10 +160,10 @@ def free_partitions(it: Batch) -> None:
     it.partitions.filter(number__in=[1, 255]).update(lease=None)
 
 
-def see_redirect(it: Batch) -> None:
+def see_redirect(it: Any) -> None:
     """Let an address of its list redirect for days."""
     give_list(it)
-    propose_redirect(urls(1)[0], "https://example.org/moved")
+    it.redirect = propose_redirect(urls(1)[0], NEW)
 
 
 def make_due(it: Batch) -> None:
@@ -205,26 +210,13 @@ SCENES: dict[str, tuple[str, Callable[[Batch], None], Callable[[BatchManager, Ba
         for name, status in [*ALLOWED, *sorted(OTHERS)]
     },
     "create_batch": (PAUSED, keep, lambda manager, it: manager.create_batch("new", urls(5))),
-    "create_batch paused": (PAUSED, keep, lambda manager, it: manager.create_batch("new", urls(5), queue=False)),
     "create_batch selected": (PAUSED, keep, lambda manager, it: manager.create_batch("new", Profile.objects.all())),
-    "start_batch interrupting": (
-        RUNNING,
-        choose_another,
-        lambda manager, it: manager.start_batch(it.other.pk, preempt=True),
-    ),
+    "start_batch interrupting": (RUNNING, choose_another, lambda manager, it: manager.start_batch(it.other.pk, True)),
     "move_batch_past": ("queued", show_move, lambda manager, it: manager.move_batch_past(it.pk, *it.shown_move)),
     "delete_batches": (PAUSED, keep, lambda manager, it: any(manager.delete_batches([it.pk, it.pk.hex]))),
     "purge_deleted": (PAUSED, mark_deleted, lambda manager, it: manager.purge_deleted()),
-    "retry_failed by reason": (
-        PAUSED,
-        keep,
-        lambda manager, it: manager.retry_failed(it.pk, reasons=["It answers with 500."]),
-    ),
-    "retry_failed chosen": (
-        PAUSED,
-        keep,
-        lambda manager, it: manager.retry_failed(it.pk, profiles=profile_ids(it)),
-    ),
+    "retry_failed by reason": (PAUSED, keep, lambda manager, it: manager.retry_failed(it.pk, reasons=[REASON])),
+    "retry_failed chosen": (PAUSED, keep, lambda manager, it: manager.retry_failed(it.pk, profiles=profile_ids(it))),
     "finish_resets": (PAUSED, begin_reset, lambda manager, it: manager.finish_resets()),
     "undo_change of a pause": (PAUSED, keep, lambda manager, it: manager.undo_change(it.pk)),
     "undo_change of a move": ("queued", keep, lambda manager, it: manager.undo_change(it.pk)),
@@ -234,8 +226,6 @@ SCENES: dict[str, tuple[str, Callable[[Batch], None], Callable[[BatchManager, Ba
     "hold_queue stopping it": (RUNNING, keep, lambda manager, it: manager.hold_queue("Repairs.", stop_running=True)),
     "release_queue": (PAUSED, hold_queue, lambda manager, it: manager.release_queue()),
     "release_queue of a stopped one": (RUNNING, stop_it, lambda manager, it: manager.release_queue()),
-    "pause_batch stopped": (RUNNING, stop_it, lambda manager, it: manager.pause_batch(it.pk, "Later.")),
-    "delete_batch stopped": (RUNNING, stop_it, lambda manager, it: manager.delete_batch(it.pk)),
     "claim_run at the end of a hold": (RUNNING, let_the_hold_end, lambda manager, it: manager.claim_run("worker")),
     "promote_next_batch": (PAUSED, keep, lambda manager, it: manager.promote_next_batch()),
     "repair_batch": (PAUSED, damage_counters, lambda manager, it: manager.repair_batch(it.pk)),
@@ -253,7 +243,7 @@ SCENES: dict[str, tuple[str, Callable[[Batch], None], Callable[[BatchManager, Ba
     "share_run": (
         RUNNING,
         free_partitions,
-        lambda manager, it: manager.share_run(it.pk, it.token, ["hub.example"], ["own.example"], [0], processes=1),
+        lambda manager, it: manager.share_run(it.pk, it.token, *DOMAINS, [0], [], 1),
     ),
     "remove_old": (PAUSED, keep, remove_old),
     "start_worker": (PAUSED, keep, lambda manager, it: manager.start_worker("worker") is None),
@@ -272,28 +262,13 @@ SCENES: dict[str, tuple[str, Callable[[Batch], None], Callable[[BatchManager, Ba
     "remove_profiles": (PAUSED, give_list, lambda manager, it: manager.remove_profiles(it.list_id, urls(2))),
     "sync_list": (PAUSED, give_list, lambda manager, it: manager.sync_list(it.list_id, urls(7)[2:], True)),
     "preview_sync": (PAUSED, give_list, lambda manager, it: manager.preview_sync(it.list_id, urls(7))),
-    "correct_address": (
-        PAUSED,
-        give_list,
-        lambda manager, it: manager.correct_address(it.list_id, urls(1)[0], "https://example.org/new"),
-    ),
+    "correct_address": (PAUSED, give_list, lambda manager, it: manager.correct_address(it.list_id, urls(1)[0], NEW)),
     "run_list": (PAUSED, give_list, lambda manager, it: manager.run_list(it.list_id)),
     "queue_due_lists": (PAUSED, make_due, lambda manager, it: manager.queue_due_lists()),
-    "accept_redirect": (
-        PAUSED,
-        see_redirect,
-        lambda manager, it: manager.accept_redirect(Redirect.objects.values_list("pk", flat=True).first()),
-    ),
-    "find_redirect": (
-        PAUSED,
-        see_redirect,
-        lambda manager, it: manager.find_redirect(Redirect.objects.values_list("pk", flat=True).first()),
-    ),
-    "accept_redirects": (
-        PAUSED,
-        see_redirect,
-        lambda manager, it: all(manager.accept_redirects(Redirect.objects.proposed())),
-    ),
+    "accept_redirect": (PAUSED, see_redirect, lambda manager, it: manager.accept_redirect(it.redirect.pk)),
+    "accept_redirect merging": (PAUSED, propose_merger, lambda manager, it: manager.accept_redirect(it.redirect.pk)),
+    "accept_redirects": (PAUSED, see_redirect, lambda manager, it: all(manager.accept_redirects([it.redirect]))),
+    "find_redirect": (PAUSED, see_redirect, lambda manager, it: manager.find_redirect(it.redirect.pk)),
     "create_feed": (PAUSED, give_list, lambda manager, it: manager.create_feed(it.list_id, "new")),
     "revoke_feed": (PAUSED, publish, lambda manager, it: manager.revoke_feed(ListFeed.objects.get().pk)),
     "forget_profile": (RUNNING, give_list, lambda manager, it: manager.forget_profile(profile_ids(it)[0])),
@@ -303,19 +278,14 @@ SCENES: dict[str, tuple[str, Callable[[Batch], None], Callable[[BatchManager, Ba
     "sync_list staged": (PAUSED, give_list, lambda manager, it: manager.sync_list(it.list_id, urls(7)[2:], True)),
     "purge_deleted edits": (PAUSED, leave_edit, lambda manager, it: manager.purge_deleted()),
     "delete_list": (PAUSED, give_list, lambda manager, it: manager.delete_list(it.list_id)),
-    "accept_redirect merging": (PAUSED, propose_merger, lambda manager, it: manager.accept_redirect(it.redirect.pk)),
     "subscribe": (PAUSED, give_list, lambda manager, it: manager.subscribe(it.list_id, "ada@example.org", ["done"])),
     "change_subscription": (
         PAUSED,
         give_subscription,
-        lambda manager, it: manager.change_subscription(it.subscription, topics=["error"], digest_hour=7),
+        lambda manager, it: manager.change_subscription(it.subscription, topics=["error"]),
     ),
     "unsubscribe": (PAUSED, give_subscription, lambda manager, it: manager.unsubscribe(it.subscription)),
-    "delete_webhooks": (
-        PAUSED,
-        give_webhook,
-        lambda manager, it: manager.delete_webhooks(Webhook.objects.values_list("pk", flat=True)),
-    ),
+    "delete_webhooks": (PAUSED, give_webhook, lambda manager, it: manager.delete_webhooks([it.webhook.pk])),
     "send_test_message": (PAUSED, give_subscription, lambda manager, it: manager.send_test_message(it.subscription)),
     "complete_batch with a subscription": (
         PAUSED,

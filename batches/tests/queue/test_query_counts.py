@@ -28,7 +28,7 @@ from batches.tests.support.factories import (
 )
 from batches.tests.support.tables import explain
 
-from .test_faults import SCENES
+from .test_faults import IN_SEVERAL_TRANSACTIONS, SCENES
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -36,43 +36,15 @@ FEW, MANY = 10, 1000
 
 WHOLE_BATCHES = {name for name in SCENES if name.startswith(("create_batch", "repeat_batch", "run_list", "queue_due"))}
 #: Not one transition: these have several transactions, no lock of the queue, or a batch without rows.
-OTHERS = {
-    "delete_batch",
-    "delete_batches",
-    "purge_deleted",
-    "remove_old",
-    "finish_resets",
-    "repair_rows",
-    "record_results",
-    "renew_lease",
-    "share_run",
-    "delete_list",
-    # They lock the list, and not the queue.
-    "create_list",
-    "change_list",
-    "add_profiles",
-    "remove_profiles",
-    "sync_list",
-    "preview_sync",
-    "correct_address",
-    "accept_redirect",
-    "accept_redirects",
-    "find_redirect",
-    "forget_profile",
-    "start_worker",
-    "note_worker",
-    "end_worker",
-    "subscribe",
-    "change_subscription",
-    "unsubscribe",
-    "delete_webhooks",
-    "send_test_message",
-    "create_feed",
-    "revoke_feed",
-}
+OTHERS = (IN_SEVERAL_TRANSACTIONS - {"claim_run", "ensure_run"}) | {
+    "remove_old", "finish_resets", "record_results", "share_run", "note_worker", "change_list", "preview_sync",
+    "correct_address", "accept_redirect", "accept_redirects", "find_redirect", "subscribe",
+    "change_subscription", "unsubscribe", "delete_webhooks", "send_test_message", "create_feed", "revoke_feed",
+    "update_progress",
+}  # fmt: skip
 #: They look at the rows before they take the lock, since no index has the reasons.
 READING_FIRST = {"retry_failed by reason", "retry_failed chosen"}
-TRANSITIONS = {name for name in SCENES if name.split()[0] not in OTHERS | {"update_progress"}} - WHOLE_BATCHES
+TRANSITIONS = {name for name in SCENES if name.split()[0] not in OTHERS} - WHOLE_BATCHES
 
 
 @pytest.fixture(autouse=True)
