@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from batches.batch_manager import BatchManager
 from batches.lists.imports import ProfileAddress
-from batches.models import Batch, BatchLog, BatchProfile, Profile, Queue
+from batches.models import Batch, BatchLog, Profile, Queue
 from batches.queue import contents
 from batches.queue.refusals import Code, Refusal
 from batches.tests.support.factories import (
@@ -54,14 +54,6 @@ def test_a_new_batch_is_queued_with_a_pending_row_for_each_profile(manager):
     assert_consistent()
 
 
-def test_a_new_batch_can_be_paused_or_empty(manager):
-    batch = manager.create_batch("Later", urls(2), queue=False)
-    assert (batch.status, batch.position, batch.total_profiles) == ("paused", None, 2)
-    assert (last_line().to_status, last_line().to_position) == ("paused", None)
-    empty = manager.create_batch("Empty")
-    assert (empty.total_profiles, empty.position) == (0, 1)
-
-
 def test_profiles_can_be_texts_imported_addresses_or_profiles_and_duplicates_are_dropped(manager):
     known = Profile.objects.create(url="https://example.org/known", name="Known", etag='"1"')
     batch = manager.create_batch(
@@ -88,9 +80,8 @@ def test_profiles_can_be_texts_imported_addresses_or_profiles_and_duplicates_are
     assert known.etag == '"1"'
 
 
-@pytest.mark.parametrize("chunk", [7, 10_000])
-def test_the_rows_have_the_order_of_the_list_even_if_some_profiles_are_known(chunk, manager, monkeypatch):
-    monkeypatch.setattr(contents, "INSERT_CHUNK", chunk)
+def test_the_rows_have_the_order_of_the_list_even_if_some_profiles_are_known(manager, monkeypatch):
+    monkeypatch.setattr(contents, "INSERT_CHUNK", 7)
     wanted = shuffled(40, seed=1)
     manager.create_batch("Some are known", wanted[10:20])
     batch = manager.create_batch("All", iter(wanted))
@@ -103,11 +94,7 @@ def test_a_queryset_is_read_when_the_rows_are_inserted_oldest_first(manager):
     selected = Profile.objects.order_by("-pk").filter(url__gte="https://example.org/2").exclude(url__endswith="4")
     assert len(selected) == 3
     Profile.objects.create(url="https://example.org/7")
-    batch = manager.create_batch("Selected", selected)
-    assert urls_of(batch) == [f"https://example.org/{number}" for number in (2, 3, 5, 7)]
-    assert (batch.total_profiles, last_line().message) == (4, "4 profiles")
-    assert row_statuses(batch) == ["pending"] * 4
-    assert_consistent()
+    assert urls_of(manager.create_batch("it", selected)) == [f"https://example.org/{number}" for number in (2, 3, 5, 7)]
 
 
 @pytest.mark.parametrize(
@@ -155,14 +142,9 @@ def test_one_of_parallel_calls_with_the_same_id_creates_the_batch():
     assert_consistent()
 
 
-@pytest.mark.parametrize("name", ["x" * 200, " " * 5000 + "x" * 200, "\0" * 300 + "x" * 200])
-def test_a_name_can_have_200_characters(name, manager):
-    assert manager.create_batch(name).name == "x" * 200
-
-
-@pytest.mark.parametrize("name", ["\u200bx", "👩\u200d🚀", "ש\u200f", "é", "\ue000", "–"])
-def test_invisible_characters_are_kept_beside_visible_ones(name, manager):
-    assert manager.create_batch(name).name == name
+@pytest.mark.parametrize("name", ["x" * 200, "\u200bx", "👩\u200d🚀", "ש\u200f", "é", "\ue000", "–"])
+def test_a_name_can_have_200_characters_and_invisible_ones_beside_visible_ones(name, manager):
+    assert manager.create_batch(" " * 5000 + "\0" * 300 + name).name == name
 
 
 INVALID = [
@@ -236,13 +218,7 @@ def test_a_failing_insert_leaves_the_queue_and_the_instance_unchanged():
 # Repeats
 
 
-def test_a_repeat_has_the_same_rows_and_is_linked_to_its_source(manager):
-    wanted = shuffled(30, seed=2)
+def test_a_repeat_has_the_same_rows_in_the_same_order(manager):
     make_batch("others", 30)
-    first = manager.create_batch("News", wanted)
-    second = manager.repeat_batch(first.pk)
-    third = manager.repeat_batch(second.pk)
-    assert (second.previous, third.previous) == (first, second)
-    assert profile_ids(third) == profile_ids(second) == profile_ids(first)
-    assert urls_of(third) == wanted
-    assert (BatchProfile.objects.count(), Profile.objects.count()) == (120, 30)
+    first = manager.create_batch("News", shuffled(30, seed=2))
+    assert profile_ids(manager.repeat_batch(first.pk)) == profile_ids(first)

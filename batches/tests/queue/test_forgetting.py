@@ -158,16 +158,6 @@ def test_a_worker_that_records_a_result_for_it_changes_nothing_and_finishes_the_
     assert_sound()
 
 
-def test_a_batch_with_only_this_profile_becomes_empty_and_ends(manager):
-    run = start_run(make_batch("it", 1))
-    forget()
-    assert manager.finish_run(run.batch.pk, run.run_token)
-    assert counters(run.batch) == (0, 0, 0, 0)
-    waiting = make_batch("next", 0)
-    assert claim().batch == waiting
-    assert_sound()
-
-
 def test_lists_lose_it_and_say_so_without_its_address(manager):
     one, other = make_list("one", 3), ProfileList.objects.get(pk=manager.create_list("other", urls(5)[3:]).pk)
     assert forget().lists == 1
@@ -226,17 +216,6 @@ def test_a_batch_is_counted_correctly_while_its_rows_are_being_reset(manager, mo
     assert_sound()
 
 
-def test_a_batch_that_is_being_stored_is_waited_for(manager):
-    make_list("people", 2)
-    with manager.preparing_batch("new", urls(2)) as reveal:
-        with unchanged():
-            assert manager.forget_profile(Profile.objects.get(url=OURS).pk).code == Code.BEING_ADDED
-        assert reveal().position == 1
-    forget()
-    assert urls_of(Batch.objects.get()) == urls(2)[1:]
-    assert_sound()
-
-
 @pytest.mark.parametrize("is_purged", [False, True])
 def test_rows_and_stories_of_deleted_batches_go_too(is_purged, manager):
     it = half_checked("paused")
@@ -272,14 +251,6 @@ def test_a_value_that_is_not_the_id_of_a_profile_is_not_found(manager, value):
         refusal = manager.forget_profile(value)
     assert refusal.code == Code.NOT_FOUND
     assert refusal.message.startswith("No profile has the ID ")
-
-
-def test_its_address_can_be_added_again_and_is_then_new(manager):
-    before = Profile.objects.get(pk=profile_ids(make_batch("it", 1))[0])
-    forget()
-    assert manager.forget_profile(before.pk).code == Code.NOT_FOUND
-    again = make_batch("again", 1)
-    assert profile_ids(again) != [before.pk]
 
 
 def test_the_traces_count_the_deleted_rows(manager):

@@ -5,12 +5,11 @@ import uuid
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
-from django.utils import timezone
 
 from batches.batch_manager import BatchManager
 from batches.checking import queries
 from batches.lists.imports import ProfileAddress
-from batches.models import Action, Batch, BatchLog, ListProfile, Profile, ProfileList, Queue, Redirect, StoryResult
+from batches.models import Batch, BatchLog, ListProfile, Profile, ProfileList, Redirect, StoryResult
 from batches.queue.members import ListChange
 from batches.queue.refusals import Code
 from batches.tests.support.factories import (
@@ -21,6 +20,7 @@ from batches.tests.support.factories import (
     make_list,
     ok,
     profile_ids,
+    propose_redirect,
     record,
     start_run,
     unchanged,
@@ -44,39 +44,22 @@ def assert_logged(action, found, message):
 
 
 def test_a_list_has_its_profiles_once_each_in_their_order(manager):
-    known = Profile.objects.create(url="https://example.org/known", name="Known")
-    created = manager.create_list(
-        " News\0 of\nthe day ",
-        ["https://EXAMPLE.org/2", ProfileAddress("https://example.org/1", "One"), known, "https://example.org/2"],
-        priority=3,
-        checker="http",
-    )
+    addresses = ["https://EXAMPLE.org/2", ProfileAddress("https://example.org/1", "One"), "https://example.org/2"]
+    created = manager.create_list(" News\0 of\nthe day ", addresses, priority=3, checker="http")
     assert (created.name, created.priority, created.checker, created.version) == ("News of the day", 3, "http", 1)
-    assert urls_of(created) == ["https://example.org/2", "https://example.org/1", "https://example.org/known"]
-    assert created.total_profiles == 3
-    assert Profile.objects.get(url="https://example.org/1").name == "One"
-    assert_logged("create_list", created, "3 profiles")
+    assert urls_of(created) == ["https://example.org/2", "https://example.org/1"]
+    assert created.total_profiles == 2
+    assert_logged("create_list", created, "2 profiles")
     assert not Batch.objects.exists()
-
-
-def test_a_list_can_be_empty_at_first(manager):
-    created = manager.create_list("Later")
-    assert created.total_profiles == 0
-    assert manager.add_profiles(created.pk, urls(2)) == ListChange(added=2)
-    assert urls_of(created) == urls(2)
 
 
 @pytest.mark.parametrize(
     ("values", "code"),
     [
         ({"name": " \n"}, "bad_value"),
-        ({"name": "x" * 201}, "bad_value"),
-        ({"name": "\u200b"}, "bad_value"),
-        ({"name": 7}, "bad_value"),
-        ({"name": "taken"}, "already_exists"),
         ({"name": " taken\0 "}, "already_exists"),
         ({"name": "x", "priority": 40_000}, "bad_value"),
-        ({"name": "x", "priority": True}, "bad_value"),
+        ({"name": "x", "count_first": "yes"}, "bad_value"),
         ({"name": "x", "checker": "ftp"}, "bad_value"),
         ({"name": "x", "profiles": ["https://example.org/", "nonsense"]}, "bad_value"),
     ],
@@ -85,21 +68,6 @@ def test_an_impossible_list_is_refused(values, code, manager):
     make_list("taken")
     with unchanged():
         assert manager.create_list(**values).code == code
-
-
-def test_the_same_id_creates_one_list(manager):
-    pk = uuid.uuid4()
-    assert manager.create_list("one", id=pk)
-    assert manager.create_list("two", id=pk).code == Code.ALREADY_EXISTS
-    assert ProfileList.objects.get().name == "one"
-
-
-@pytest.mark.django_db(transaction=True)
-def test_one_of_two_parallel_lists_with_the_same_name_is_created():
-    results = run_in_threads([lambda: BatchManager().create_list("one", urls(3))] * 4)
-    assert sorted(bool(result) for result in results) == [False, False, False, True]
-    assert {result.code for result in results if not result} == {"already_exists"}
-    assert urls_of(ProfileList.objects.get()) == urls(3)
 
 
 # Editing
@@ -122,6 +90,7 @@ def test_attributes_are_changed_and_logged_once(manager):
         ({"name": "taken"}, "already_exists"),
         ({"priority": "7"}, "bad_value"),
         ({"checker": None}, "bad_value"),
+        ({"count_first": 1}, "bad_value"),
     ],
 )
 def test_impossible_attributes_are_refused(values, code, manager):
@@ -132,7 +101,7 @@ def test_impossible_attributes_are_refused(values, code, manager):
 
 
 def test_profiles_are_added_and_removed_and_the_change_is_counted(manager):
-    found = make_list(profiles=3)
+    found, other = make_list(profiles=3), make_list("other", 3)
     assert manager.add_profiles(found.pk, urls(5)) == ListChange(added=2, unchanged=3)
     assert urls_of(found) == urls(5)
     assert_logged("add_profiles", found, "+2 −0 =3")
@@ -141,7 +110,7 @@ def test_profiles_are_added_and_removed_and_the_change_is_counted(manager):
     assert_logged("remove_profiles", found, "+0 −1 =4")
     found.refresh_from_db()
     assert found.version == 3
-    assert Profile.objects.filter(url=urls(1)[0]).exists()
+    assert urls_of(other) == urls(3)
 
 
 def test_an_edit_that_changes_nothing_leaves_no_trace(manager):
@@ -151,12 +120,6 @@ def test_an_edit_that_changes_nothing_leaves_no_trace(manager):
         assert manager.remove_profiles(found.pk, ["https://example.org/unknown"]) == ListChange(unchanged=3)
         assert manager.sync_list(found.pk, reversed(urls(3))) == ListChange(unchanged=3)
         assert manager.correct_address(found.pk, urls(1)[0], urls(1)[0])
-
-
-def test_other_lists_keep_a_profile_that_one_list_removes(manager):
-    one, other = make_list("one", 3), make_list("other", 3)
-    assert manager.remove_profiles(one.pk, urls(3))
-    assert (urls_of(one), urls_of(other)) == ([], urls(3))
 
 
 # Importing as a whole
@@ -178,33 +141,31 @@ def test_an_import_adds_removes_and_keeps(manager):
     assert_logged("sync_list", found, "+12 −10 =90")
 
 
-def test_removing_more_than_a_tenth_has_to_be_allowed(manager):
-    found = make_list(profiles=100)
-    wanted = [*addresses(11, 100), "https://example.org/not-stored"]
+@pytest.mark.parametrize(
+    ("size", "wanted", "message", "change"),
+    [
+        (
+            100,
+            [*addresses(11, 100), "https://example.org/not-stored"],
+            "This would remove 11 of the 100 profiles of “a list”, more than a tenth. "
+            "Check the list, then confirm the removals.",
+            ListChange(1, 11, 89),
+        ),
+        (
+            1,
+            [],
+            "This would remove the only profile of “a list”. Check the list, then confirm the removal.",
+            ListChange(removed=1),
+        ),
+    ],
+    ids=["a tenth", "the only one"],
+)
+def test_removing_more_than_a_tenth_has_to_be_allowed(size, wanted, message, change, manager):
+    found = make_list(profiles=size)
     with unchanged():
         refusal = manager.sync_list(found.pk, wanted)
-    assert refusal.code == Code.TOO_MANY_REMOVALS
-    assert refusal.message == (
-        "This would remove 11 of the 100 profiles of “a list”, more than a tenth. "
-        "Check the list, then confirm the removals."
-    )
-    assert manager.sync_list(found.pk, wanted, allow_removals=True) == ListChange(1, 11, 89)
-
-
-def test_an_import_that_would_empty_a_list_has_to_be_allowed(manager):
-    found = make_list(profiles=1)
-    with unchanged():
-        refusal = manager.sync_list(found.pk, [])
-    assert refusal.code == Code.TOO_MANY_REMOVALS
-    assert refusal.message == (
-        "This would remove the only profile of “a list”. Check the list, then confirm the removal."
-    )
-    assert manager.sync_list(found.pk, [], allow_removals=True) == ListChange(removed=1)
-
-
-def test_the_first_import_into_an_empty_list_needs_no_permission(manager):
-    found = make_list()
-    assert manager.sync_list(found.pk, urls(3)) == ListChange(added=3)
+    assert (refusal.code, refusal.message) == (Code.TOO_MANY_REMOVALS, message)
+    assert manager.sync_list(found.pk, wanted, allow_removals=True) == change
 
 
 # Correcting an address
@@ -213,16 +174,20 @@ def test_the_first_import_into_an_empty_list_needs_no_permission(manager):
 def test_a_corrected_address_keeps_its_history_and_resets_the_memory_of_the_old_address(manager):
     found = make_list(profiles=2)
     run = start_run(manager.run_list(found.pk))
-    record(run, [(profile_ids(run.batch)[0], ok("a story", etag='"1"', feed_url="https://example.org/feed"))])
+    results = [ok("a story", etag='"1"', feed_url="https://example.org/feed"), failed()]
+    record(run, zip(profile_ids(run.batch), results, strict=True))
     assert manager.complete_batch(run.batch.pk)
-    seen_at = timezone.now()
-    Redirect.objects.create(profile=found.profiles.earliest("pk").profile, first_seen_at=seen_at, last_seen_at=seen_at)
+    propose_redirect(*urls(2))
+    assert (len(queries.sample_answering(5)), Profile.objects.failing().count()) == (1, 1)
     assert manager.correct_address(found.pk, urls(1)[0], "https://Example.net/new#top")
-    profile = StoryResult.objects.get().profile
-    assert (profile.url, profile.etag, profile.feed_url) == ("https://example.net/new", "", "")
-    assert not Redirect.objects.exists()
-    assert urls_of(found) == ["https://example.net/new", urls(2)[1]]
     assert_logged("correct_address", found, f"{urls(1)[0]} → https://example.net/new")
+    assert StoryResult.objects.get().profile.url == "https://example.net/new"
+    assert not Redirect.objects.exists()
+    assert manager.correct_address(found.pk, urls(2)[1], "https://example.net/other")
+    assert urls_of(found) == ["https://example.net/new", "https://example.net/other"]
+    assert (queries.sample_answering(5), Profile.objects.failing().count()) == ([], 0)
+    memory = ("feed_url", "etag", "last_checked_at", "last_error", "last_duration", "failures")
+    assert set(Profile.objects.values_list(*memory)) == {("", "", None, "", None, 0)}
 
 
 def test_a_corrected_address_is_noted_in_each_list_that_has_it(manager):
@@ -235,18 +200,6 @@ def test_a_corrected_address_is_noted_in_each_list_that_has_it(manager):
     assert set(noted.values_list("list", "message")) == {(one.pk, line), (other.pk, line)}
     assert dict(ProfileList.objects.values_list("name", "version")) == {"one": 2, "other": 2, "without": 1}
     assert manager.sync_list(other.pk, urls(3), True, expected_version=1).code == Code.STALE_VERSION
-
-
-def test_a_corrected_address_has_neither_answered_nor_failed_yet(manager):
-    found = make_list(profiles=2)
-    run = start_run(manager.run_list(found.pk))
-    record(run, zip(profile_ids(run.batch), [ok(), failed()], strict=True))
-    assert manager.complete_batch(run.batch.pk)
-    assert (len(queries.sample_answering(5)), Profile.objects.failing().count()) == (1, 1)
-    for url in urls(2):
-        assert manager.correct_address(found.pk, url, f"{url}/new")
-    assert (queries.sample_answering(5), Profile.objects.failing().count()) == ([], 0)
-    assert set(Profile.objects.values_list("last_checked_at", "last_error", "last_duration")) == {(None, "", None)}
 
 
 @pytest.mark.parametrize(
@@ -363,13 +316,6 @@ def test_one_of_two_parallel_runs_is_created():
     assert Batch.everything.get() == run
 
 
-@pytest.mark.parametrize("call", ["pause_batch", "complete_batch"])
-def test_a_run_that_neither_waits_nor_runs_does_not_matter(call, manager):
-    found = make_list("News", 1)
-    assert getattr(manager, call)(manager.run_list(found.pk).pk)
-    assert manager.run_list(found.pk)
-
-
 def test_a_repeat_of_a_run_has_the_list_as_it_is_now(manager):
     found = make_list("News", 3)
     run = manager.run_list(found.pk)
@@ -420,33 +366,7 @@ def test_a_name_that_is_taken_while_the_batch_is_stored_creates_neither(manager)
     assert not Batch.objects.exists()
 
 
-# Deleting
-
-
-def test_a_deleted_list_leaves_its_profiles_and_its_runs(manager):
-    found = make_list("News", 3)
-    run = manager.run_list(found.pk)
-    assert manager.delete_list(found.pk)
-    run.refresh_from_db()
-    assert (run.list, run.status, urls_of(run)) == (None, "queued", urls(3))
-    assert (ProfileList.objects.count(), ListProfile.objects.count(), Profile.objects.count()) == (0, 0, 3)
-    assert last_line().message == f"“News” ({found.pk}) with 3 profiles"
-    assert list(BatchLog.objects.order_by("pk").values_list("action", flat=True)) == [
-        Action.CREATE_LIST,
-        Action.RUN_LIST,
-        Action.DELETE_LIST,
-    ]
-    assert manager.repeat_batch(run.pk).total_profiles == 3
-    assert_consistent()
-
-
 # Cost
-
-
-def statements(call):
-    with CaptureQueriesContext(connection) as captured:
-        assert call()
-    return [query["sql"].replace('"', "") for query in captured]
 
 
 def count_statements(manager, size):
@@ -454,9 +374,10 @@ def count_statements(manager, size):
     counts = {}
     for edit, call in EDITS.items():
         found = make_list(f"{edit} {size}", size)
-        done = statements(lambda call=call, found=found: call(manager, found.pk))
-        assert any("FROM batches_queue" in sql for sql in done) == (edit == "delete_list"), edit
-        counts[edit] = len(done)
+        with CaptureQueriesContext(connection) as captured:
+            assert call(manager, found.pk)
+        assert any('FROM "batches_queue"' in query["sql"] for query in captured) == (edit == "delete_list"), edit
+        counts[edit] = len(captured)
         ListProfile.objects.all().delete()
         ProfileList.objects.all().delete()
         Profile.objects.filter(url="https://example.org/new").delete()
@@ -470,11 +391,3 @@ def test_an_edit_costs_as_many_statements_for_a_thousand_profiles_as_for_ten_and
     make_batch()  # so that there is a queue
     few, many = count_statements(manager, 10), count_statements(manager, 400)
     assert few == many
-
-
-def test_a_run_does_not_hold_the_queue_while_its_rows_are_stored(manager):
-    found = make_list("News", 10)
-    done = statements(lambda: manager.run_list(found.pk))
-    locked = next(index for index, sql in enumerate(done) if "FROM batches_queue" in sql)
-    assert not any("batches_batchprofile" in sql for sql in done[locked:])
-    assert Queue.objects.get().version == 1

@@ -13,10 +13,9 @@ from django.utils import timezone as django_timezone
 
 from batches.batch_manager import BatchManager
 from batches.checking.checkers.base import CheckResult, Story
-from batches.models import Batch, BatchLog, Lease, Profile, Queue, StoryResult
+from batches.models import Batch, BatchLog, Profile, Queue, StoryResult
 from batches.queue.sql import ROWS_AT_ONCE, as_json
 from batches.tests.support.factories import (
-    age_leases,
     assert_consistent,
     everything,
     failed,
@@ -27,7 +26,6 @@ from batches.tests.support.factories import (
     record_one,
     row_statuses,
     start_run,
-    unchanged,
     values_of,
 )
 from batches.tests.support.tables import run_sql
@@ -42,7 +40,7 @@ def run():
 
 def test_results_go_into_rows_profiles_stories_and_counters(run):
     before = django_timezone.now() - timedelta(seconds=5)
-    one, two, three, _ = profile_ids(run.batch)
+    one, two, three, four = profile_ids(run.batch)
     published = datetime(2026, 3, 1, 12, 30, tzinfo=timezone(timedelta(hours=2)))
     stories = [Story("s1", "A title", "https://example.org/s1", published), Story("s2")]
     remembered = {
@@ -60,24 +58,21 @@ def test_results_go_into_rows_profiles_stories_and_counters(run):
         ],
     )
     columns = ("profile_id", "status", "error", "http_status", "duration", "has_story")
-    assert list(run.batch.profiles.order_by("pk").values_list(*columns)[:3]) == [
+    rows = run.batch.profiles.order_by("pk")
+    assert list(rows.values_list(*columns)) == [
         (one, "ok", "", 200, 0.25, True),
         (two, "ok", "", 200, 1.5, False),
         (three, "failed", "It answers with 500.", 500, 2.0, False),
+        (four, "pending", "", None, None, False),
     ]
-    assert row_statuses(run.batch) == ["ok", "ok", "failed", "pending"]
-    checked_at = list(run.batch.profiles.order_by("pk").values_list("checked_at", flat=True))
-    assert all(before < moment < before + timedelta(minutes=5) for moment in checked_at[:3])
-    assert checked_at[3] is None
-    assert run.batch.profiles.filter(checked_at=checked_at[0]).count() == 3
-    profile = Profile.objects.get(pk=one)
-    assert {name: getattr(profile, name) for name in remembered} == remembered
-    assert profile.last_error == ""
-    assert profile.last_checked_at > before
-    assert profile.last_duration == 0.25
-    assert profile.last_story_at > before
-    assert Profile.objects.get(pk=two).last_story_at is None
-    assert Profile.objects.get(pk=three).last_error == "It answers with 500."
+    moment, *others, nothing = rows.values_list("checked_at", flat=True)
+    assert before < moment < before + timedelta(minutes=5)
+    assert (others, nothing) == ([moment] * 2, None)
+    answered, silent, failing, _ = Profile.objects.order_by("pk")
+    assert {name: getattr(answered, name) for name in remembered} == remembered
+    assert (answered.last_error, answered.last_duration) == ("", 0.25)
+    assert answered.last_checked_at == answered.last_story_at == moment
+    assert (silent.last_story_at, failing.last_error) == (None, "It answers with 500.")
     story = StoryResult.objects.get(story_id="s1", published_at=published)
     assert (story.profile_id, story.batch_id, story.title) == (one, run.batch.pk, "A title")
     assert (story.url, story.published_at) == ("https://example.org/s1", published)
@@ -128,27 +123,10 @@ def test_results_for_unknown_profiles_and_for_profiles_of_other_batches_are_igno
     assert row_statuses(other) == ["pending"] * 5
 
 
-def test_recording_nothing_is_a_heartbeat_without_progress(run):
-    before = everything()
-    age_leases(run.batch)
-    record(run, [])
-    assert not Lease.objects.expired().exists()
-    assert without_lease(everything()) == without_lease(before)
-
-
 def test_results_can_be_a_generator_and_the_id_a_text(run):
     results = ((pk, ok()) for pk in profile_ids(run.batch))
     assert BatchManager().record_results(str(run.batch.pk), run.run_token, results)
     assert row_statuses(run.batch) == ["ok"] * 4
-
-
-def test_a_fault_while_recording_leaves_no_trace(run, monkeypatch):
-    def fail(*args):
-        raise RuntimeError("in the middle")
-
-    monkeypatch.setattr("batches.queue.results.update_profiles", fail)
-    with unchanged(), pytest.raises(RuntimeError, match="in the middle"):
-        BatchManager().record_results(run.batch.pk, run.run_token, [(profile_ids(run.batch)[0], ok("s"))])
 
 
 # Stories

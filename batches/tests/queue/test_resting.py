@@ -1,4 +1,4 @@
-"""Scheduled runs leave out the profiles that rest: counted, with the reason, and never for good."""
+"""Failures in a row are remembered, and scheduled runs leave out the profiles that rest: never for good."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -6,7 +6,9 @@ import pytest
 from django.utils import timezone
 
 from batches.batch_manager import BatchManager
-from batches.models import Batch, Profile
+from batches.models import Batch, Profile, Queue
+from batches.queue.failures import list_rests, undo_failures
+from batches.queue.runs import end_run
 from batches.reports.comparison import Change, compare, filter_by_change
 from batches.tests.support.factories import (
     assert_consistent,
@@ -14,10 +16,12 @@ from batches.tests.support.factories import (
     claim,
     failed,
     last_line,
+    make_batch,
     make_list,
     ok,
     profile_ids,
     record,
+    record_one,
     row_statuses,
     start_run,
     urls,
@@ -26,6 +30,7 @@ from batches.tests.support.factories import (
 pytestmark = pytest.mark.django_db
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
+HOUR = timedelta(hours=1)
 REASON = "It rests after 3 failures in a row. The last one: It is gone."
 
 
@@ -36,6 +41,118 @@ def clock(monkeypatch):
 
     monkeypatch.setattr(timezone, "now", lambda: Clock.now)
     return Clock
+
+
+# The memory of failures
+
+
+@pytest.fixture
+def check(manager, clock):
+    """Check one profile, each time an hour later. Returns its failures, since when, and when the rest ends."""
+
+    def check(result):
+        run = start_run(make_batch("it", 1))
+        profile = record_one(run, result).profile
+        assert manager.complete_batch(run.batch.pk)
+        clock.now += HOUR
+        return profile.failures, profile.failing_since, profile.rests_until
+
+    return check
+
+
+@pytest.fixture
+def rests(settings):
+    def set_rests(after, first=6 * HOUR, longest=timedelta(days=7)):
+        values = {"REST_AFTER": after, "FIRST_REST": first.total_seconds(), "LONGEST_REST": longest.total_seconds()}
+        settings.BATCHES = settings.BATCHES | values
+
+    return set_rests
+
+
+def test_failures_in_a_row_are_counted_and_a_success_ends_them(check):
+    assert check(failed()) == (1, NOON, None)
+    assert check(failed()) == (2, NOON, None)
+    assert check(ok()) == (0, None, None)
+    assert check(failed()) == (1, NOON + 3 * HOUR, None)
+
+
+def test_a_rest_is_twice_as_long_after_each_failure_up_to_the_longest(check, rests):
+    rests(2, 3 * HOUR, 10 * HOUR)
+    assert [check(failed())[2] for _ in range(5)] == [
+        None,
+        NOON + 1 * HOUR + 3 * HOUR,
+        NOON + 2 * HOUR + 6 * HOUR,
+        NOON + 3 * HOUR + 10 * HOUR,
+        NOON + 4 * HOUR + 10 * HOUR,
+    ]
+    assert check(ok()) == (0, None, None)
+    assert [check(failed())[2] for _ in range(2)] == [None, NOON + 7 * HOUR + 3 * HOUR]
+
+
+@pytest.mark.parametrize(
+    ("first", "longest", "hours"),
+    [(1, 1, [1]), (5, 1, [1]), (1, 2, [1, 2]), (1, 5, [1, 2, 4, 5]), (6, 168, [6, 12, 24, 48, 96, 168])],
+)
+def test_the_lengths_of_rests(first, longest, hours, rests):
+    rests(1, first * HOUR, longest * HOUR)
+    assert list_rests() == [3600.0 * number for number in hours]
+
+
+def test_a_profile_rests_after_one_failure_or_never_if_that_is_wanted(check, rests):
+    rests(0)
+    assert [check(failed()) for _ in range(3)] == [(number, NOON, None) for number in (1, 2, 3)]
+    rests(1)
+    assert check(ok())
+    assert check(failed())[2] == NOON + 4 * HOUR + 6 * HOUR
+
+
+def test_a_pause_of_the_host_is_neither_a_failure_nor_a_success(check, rests):
+    rests(2)
+    pause = failed("It asks for a pause.", host_paused=True)
+    assert check(pause) == (0, None, None)
+    assert check(failed()) == (1, NOON + HOUR, None)
+    assert check(pause) == (1, NOON + HOUR, None)
+    resting = check(failed())
+    assert resting == (2, NOON + HOUR, NOON + 3 * HOUR + 6 * HOUR)
+    assert check(pause) == resting
+
+
+def test_the_first_read_is_remembered(check):
+    def first_read_at():
+        return Profile.objects.get().first_read_at
+
+    check(failed())
+    check(ok(reads_stories=False))
+    assert first_read_at() is None
+    check(ok())
+    check(ok())
+    assert first_read_at() == NOON + 2 * HOUR
+
+
+def test_failures_are_undone_with_their_counters(check, manager, rests):
+    rests(2)
+    check(failed("Earlier."))
+    run = start_run(make_batch("it", 4))
+    ids = profile_ids(run.batch)
+    record(run, zip(ids, [failed(), failed(), ok(), failed()], strict=True))
+    rows = list(run.batch.profiles.order_by("pk").values_list("pk", flat=True))
+    with Queue.objects.locked():
+        end_run(run.batch)
+        assert undo_failures(run.batch, rows[:3]) == 2
+    assert manager.pause_batch(run.batch.pk)
+    run.batch.refresh_from_db()
+    assert row_statuses(run.batch) == ["pending", "pending", "ok", "failed"]
+    assert_consistent()
+    memories = Profile.objects.order_by("pk").values_list("failures", "failing_since", "rests_until", "last_error")
+    assert list(memories) == [
+        (1, NOON, None, "It answers with 500."),
+        (0, None, None, ""),
+        (0, None, None, ""),
+        (1, NOON + HOUR, None, "It answers with 500."),
+    ]
+
+
+# Scheduled runs
 
 
 @pytest.fixture
@@ -118,14 +235,6 @@ def test_a_run_that_somebody_starts_checks_all(press, manager, clock):
     assert row_statuses(manager.run_list(press.pk)) == ["pending"] * 3
 
 
-def test_one_success_ends_the_rest(press, manager, clock):
-    rest(1, days=9)
-    by_hand = manager.run_list(press.pk)
-    record(start_run(by_hand), [(pk, ok()) for pk in profile_ids(by_hand)])
-    assert manager.complete_batch(by_hand.pk)
-    assert row_statuses(run_due(clock, 1)) == ["pending"] * 3
-
-
 @pytest.mark.slow
 def test_a_site_that_dies_is_checked_more_and_more_rarely_but_at_least_once_a_week(press, clock):
     checked = []
@@ -141,47 +250,34 @@ def test_a_site_that_dies_is_checked_more_and_more_rarely_but_at_least_once_a_we
     assert_sound()
 
 
-#: The rows of a done run (ok, skipped, failed) after each call, and the counters: completed, skipped.
+#: The results of the first and the last of three profiles, a call, and then the rows, and how many are completed and
+#: skipped.
 CALLS = {
-    "retry": (BatchManager.retry_failed, ["ok", "skipped", "pending"], (2, 1)),
-    "again": (BatchManager.queue_batch, ["pending"] * 3, (0, 0)),
+    "retry": (ok(), failed(), BatchManager.retry_failed, ["ok", "skipped", "pending"], (2, 1)),
+    "retry without a success": (
+        failed(),
+        failed(),
+        BatchManager.retry_failed,
+        ["pending", "skipped", "pending"],
+        (1, 1),
+    ),
+    "again": (ok(), failed(), BatchManager.queue_batch, ["pending"] * 3, (0, 0)),
 }
 
 
-@pytest.mark.parametrize(("call", "rows", "counters"), CALLS.values(), ids=CALLS)
-def test_skipped_profiles_are_checked_with_the_whole_batch(call, rows, counters, press, manager, clock):
+@pytest.mark.parametrize(("first", "last", "call", "rows", "counters"), CALLS.values(), ids=CALLS)
+def test_skipped_profiles_are_checked_with_the_whole_batch(first, last, call, rows, counters, press, manager, clock):
     rest(1, days=9)
     batch = run_due(clock, 1)
     run = start_run(batch)
     one, _, three = profile_ids(batch)
-    record(run, [(one, ok()), (three, failed())])
+    record(run, [(one, first), (three, last)])
     assert manager.finish_run(batch.pk, run.run_token)
     assert call(manager, batch.pk)
     batch.refresh_from_db()
     assert (row_statuses(batch), (batch.completed_profiles, batch.skipped_profiles)) == (rows, counters)
     assert set(batch.profiles.filter(status="pending").values_list("error", flat=True)) == {""}
     assert_consistent()
-
-
-def test_a_retry_without_a_success_keeps_skipped_profiles(press, manager, clock):
-    rest(1, days=9)
-    batch = run_due(clock, 1)
-    run = start_run(batch)
-    record(run, [(pk, failed()) for pk in profile_ids(batch)])
-    assert manager.finish_run(batch.pk, run.run_token)
-    assert manager.retry_failed(batch.pk)
-    assert row_statuses(batch) == ["pending", "skipped", "pending"]
-    assert_consistent()
-
-
-def test_a_failure_that_is_retried_and_fails_again_is_two(press, manager, clock):
-    batch = run_due(clock, 1)
-    for failures in (1, 2):
-        run = start_run(batch)
-        record(run, [(profile_ids(batch)[0], failed())])
-        assert set(Profile.objects.order_by("pk").values_list("failures", flat=True)) == {failures, 0}
-        assert manager.pause_batch(batch.pk)
-        assert manager.retry_failed(batch.pk)
 
 
 def test_skipped_profiles_are_not_compared(press, manager, clock):

@@ -1,6 +1,5 @@
 """Due lists run automatically: once, by their own clock, and with few statements."""
 
-import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -8,13 +7,12 @@ from django.db import connection
 from django.db.models import F
 from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
-from django.utils import timezone
 
 from batches.batch_manager import BatchManager
-from batches.checking.upkeep import doing_upkeep
-from batches.models import Batch, BatchLog, BatchProfile, ListProfile, Profile, ProfileList
+from batches.models import Batch, BatchProfile, ListProfile, Profile, ProfileList
 from batches.queue import lists, schedules
 from batches.queue.refusals import Code
+from batches.tests.support.chunks import Killed
 from batches.tests.support.factories import (
     assert_consistent,
     assert_sound,
@@ -172,15 +170,6 @@ def test_a_list_that_is_due_is_queued_once(manager, clock):
     assert_sound()
 
 
-def test_the_next_run_follows_the_latest_one(manager, clock):
-    found = scheduled(manager)
-    first = manager.run_list(found.pk)
-    finish_all()
-    clock.pass_(hours=1)
-    [pk] = tick(clock)
-    assert Batch.objects.get(pk=pk).previous == first
-
-
 def test_runs_go_behind_the_last_of_at_least_their_priority(manager, clock):
     for name, priority in (("urgent", 9), ("usual", 0), ("moved up", -5)):
         make_batch(name, priority=priority)
@@ -216,29 +205,11 @@ def test_no_second_run_is_queued_while_one_waits_or_runs_and_then_it_is_caught_u
     assert found.next_run_at == NOON + timedelta(hours=6)
 
 
-def test_times_that_were_missed_are_caught_up_once(manager, clock):
-    scheduled(manager)
-    clock.pass_(days=3, minutes=1)
-    assert len(tick(clock)) == 1
-    finish_all()
-    assert tick(clock) == []
-    clock.pass_(minutes=59)
-    assert len(tick(clock)) == 1
-
-
 def test_a_held_queue_collects_runs(manager, clock):
     scheduled(manager)
     assert manager.hold_queue("Maintenance")
     clock.pass_(hours=1)
     assert len(tick(clock)) == 1
-
-
-def test_an_empty_list_runs_as_an_empty_batch(manager, clock):
-    scheduled(manager, profiles=0)
-    clock.pass_(hours=1)
-    [pk] = tick(clock)
-    assert Batch.objects.get(pk=pk).total_profiles == 0
-    assert_consistent()
 
 
 def test_the_delay_is_random_and_within_its_bounds(manager, clock):
@@ -251,53 +222,6 @@ def test_the_delay_is_random_and_within_its_bounds(manager, clock):
         assert timedelta(0) <= delay <= timedelta(minutes=30)
         starts.add(delay)
     assert len(starts) > 5
-
-
-@pytest.mark.slow
-@pytest.mark.exhaustive_on("postgresql")
-@pytest.mark.parametrize(
-    ("start", "daily"),
-    [
-        # In Berlin the clocks go forward on the 29th of March, and back on the 25th of October.
-        ("2026-03-26T00:00", ["26 01:30", "27 01:30", "28 01:30", "29 01:00", "30 00:30", "31 00:30", "01 00:30"]),
-        pytest.param(
-            "2026-10-22T00:00",
-            ["22 00:30", "23 00:30", "24 00:30", "25 00:30", "26 01:30", "27 01:30", "28 01:30"],
-            marks=pytest.mark.exhaustive,  # `checking/test_week.py` and `lists/test_cron.py` have such a day
-        ),
-    ],
-)
-def test_a_week_in_fast_motion(start, daily, manager, clock):
-    """Each poll is by a new worker. On the third day no worker runs for ten hours, on the fifth nothing is checked."""
-    clock.now = begin = datetime.fromisoformat(f"{start}+00:00")
-    scheduled(manager, "daily", 2, "30 2 * * *", time_zone="Europe/Berlin")
-    scheduled(manager, "every three hours", 2, "0 */3 * * *")
-    scheduled(manager, "office hours", 2, "0 9 * * MON-FRI", time_zone="America/New_York")
-    off = scheduled(manager, "off from the second day to the fourth", 2, "0 12 * * *")
-    made = {found.name: [] for found in ProfileList.objects.all()}
-    for _ in range(7 * 24 * 2):
-        clock.pass_(minutes=30)
-        passed = clock.now - begin
-        if passed in {timedelta(days=1), timedelta(days=4)}:
-            assert manager.change_list(off.pk, schedule_active=passed > timedelta(days=2))
-        if timedelta(days=2, hours=12) < passed <= timedelta(days=2, hours=22):
-            continue
-        for name in names_of(tick(clock)):
-            made[name].append(f"{clock.now:%d %H:%M}")
-        if passed.days != 4:
-            finish_all()
-    assert made["daily"] == daily
-    often = made["every three hours"]
-    assert len(often) == 7 * 8 - 2 - 7  # one for the three that nobody saw, one for the day without checks
-    assert len(set(often)) == len(often)
-    assert [time.partition(" ")[2] for time in made["office hours"]] == ["13:00"] * 5
-    assert len(made["off from the second day to the fourth"]) == 4
-    runs = Batch.objects.order_by("created_at")
-    assert runs.count() == sum(map(len, made.values()))
-    for found in ProfileList.objects.all():
-        of_list = list(runs.filter(list=found))
-        assert [run.previous for run in of_list] == [None, *of_list[:-1]]
-    assert_sound()
 
 
 def test_a_schedule_that_can_no_longer_be_read_is_switched_off_and_the_others_run(manager, clock):
@@ -379,9 +303,6 @@ def test_a_worker_that_stops_leaves_the_list_to_the_next_worker(manager, clock):
 
 @pytest.mark.django_db(transaction=True)
 def test_the_rows_of_a_killed_worker_are_purged_and_stored_again(manager, clock, monkeypatch):
-    class Killed(BaseException):
-        pass
-
     monkeypatch.setattr(schedules, "INSERT_CHUNK", 2)
     calls = []
 
@@ -455,31 +376,3 @@ def test_the_rows_are_stored_before_the_queue_is_locked(manager, clock):
     locked = next(index for index, sql in enumerate(done) if "FROM batches_queue" in sql)
     assert not any("batches_batchprofile" in sql for sql in done[locked:])
     assert any("INSERT INTO batches_batchprofile" in sql for sql in done[:locked])
-
-
-# In the worker
-
-
-@pytest.mark.django_db(transaction=True)
-def test_a_worker_queues_due_lists_while_it_checks(manager):
-    found = scheduled(manager)
-    ProfileList.objects.filter(pk=found.pk).update(next_run_at=timezone.now())
-
-    class Watched(BatchManager):
-        def queue_due_lists(self, *args, **options):
-            queued = super().queue_due_lists(*args, **options)
-            if queued:
-                loop.call_soon_threadsafe(seen.set)
-            return queued
-
-    async def work():
-        nonlocal loop, seen
-        loop, seen = asyncio.get_running_loop(), asyncio.Event()
-        async with asyncio.timeout(60), doing_upkeep(Watched("w", "worker"), 0.01):
-            await seen.wait()
-
-    loop = seen = None
-    asyncio.run(work())
-    run = found.runs.get()
-    assert (run.status, urls_of(run)) == ("queued", urls(3))
-    assert BatchLog.objects.latest("pk").actor == "w"

@@ -1,5 +1,9 @@
-"""Stories are stored once, also when the site changes their ids, or a new version of the reader does."""
+"""Stories are stored once, also when the site changes their ids, or a new version of the reader does.
 
+The stories of a profile's first check are its baseline: known, but not new, counted or reported.
+"""
+
+import json
 from datetime import UTC, datetime
 
 import pytest
@@ -9,9 +13,23 @@ from django.test.utils import CaptureQueriesContext
 from batches.batch_manager import BatchManager
 from batches.checking.checkers.base import CheckResult, Story
 from batches.checking.checkers.reading import Body, read
-from batches.models import Batch, Profile, StoryResult
+from batches.models import Batch, Event, Profile, StoryResult, Webhook, WebhookDelivery
 from batches.queue import stories as stories_module
-from batches.tests.support.factories import make_batch, profile_ids, record, start_run, values_of
+from batches.tests.support.factories import (
+    assert_consistent,
+    half_known,
+    make_batch,
+    make_list,
+    ok,
+    profile_ids,
+    propose_redirect,
+    record,
+    record_one,
+    start_run,
+    urls,
+    values_of,
+)
+from batches.tests.support.tables import explain
 
 pytestmark = pytest.mark.django_db
 
@@ -90,14 +108,6 @@ def test_a_story_is_known_by_link_title_and_date_when_ids_have_changed():
     assert find_each(firsts) == [[given.id for given in first] for first in firsts]
     assert dict(zip(PAIRS, find_each(seconds), strict=True)) == dict(zip(PAIRS, map(list, new), strict=True))
     assert not any(find_each(seconds))
-
-
-def test_other_profiles_are_independent():
-    run = start_run(make_batch("it", 2))
-    one, two = profile_ids(run.batch)
-    record(run, [(one, CheckResult(True, stories=[story("a")]))])
-    record(run, [(two, CheckResult(True, stories=[story("c")]))])
-    assert values_of(run.batch.pk)["stories_found"] == 2
 
 
 def test_the_stories_that_were_found_last_are_compared(monkeypatch):
@@ -219,8 +229,74 @@ def test_the_index_finds_the_last_stories_of_a_profile(statistics):
     statistics()
     with CaptureQueriesContext(connection) as captured:
         list(stories_module.fetch_known([profile.pk for profile in profiles[:10]]))
-    with connection.cursor() as cursor:
-        explain = "EXPLAIN " if connection.vendor == "postgresql" else "EXPLAIN QUERY PLAN "
-        cursor.execute(explain + captured[0]["sql"])
-        plan = "\n".join(str(line) for line in cursor.fetchall())
-    assert "storyresult_of_profile" in plan, plan
+    assert "storyresult_of_profile" in explain(captured[0]["sql"])
+
+
+# The baseline: the stories of a profile's first check
+
+
+def check_one(*story_ids, batch=None):
+    """Check the only profile of a batch. Returns the batch, done."""
+    run = start_run(batch or make_batch("it", 1, count_first=False))
+    row = record_one(run, ok(*story_ids))
+    assert BatchManager().finish_run(run.batch.pk, run.run_token)
+    run.batch.refresh_from_db()
+    assert row.has_story is (run.batch.stories_found > 0)
+    assert_consistent()
+    return run.batch
+
+
+def new_ids(batch):
+    assert batch.new_stories.count() == batch.stories_found
+    return [story.story_id for story in batch.new_stories]
+
+
+def baseline():
+    return list(StoryResult.objects.filter(is_baseline=True).order_by("pk").values_list("story_id", flat=True))
+
+
+def test_the_stories_of_a_first_read_are_stored_but_not_new():
+    Webhook.objects.create(url="https://hook.example/")
+    first = check_one("a", "b")
+    assert (first.stories_found, new_ids(first), baseline()) == (0, [], ["a", "b"])
+    assert Profile.objects.get().last_story_at is None
+    [delivery] = WebhookDelivery.objects.filter(type=Event.BATCH_DONE)
+    assert json.loads(delivery.payload)["data"]["batch"]["stories_found"] == 0
+    second = check_one("c", "a", "b")
+    assert (new_ids(second), baseline()) == (["c"], ["a", "b"])
+    assert Profile.objects.get().last_story_at is not None
+
+
+def test_the_runs_of_a_list_count_the_first_read_as_the_list_says(manager):
+    found = manager.create_batch("it", urls(1), keep=True, count_first=True, queue=False).list
+    run = manager.run_list(found.pk)
+    assert new_ids(check_one("a", batch=run)) == ["a"]
+    assert manager.change_list(found.pk, count_first=False)
+    assert not manager.repeat_batch(run.pk).count_first
+
+
+def test_the_baseline_of_a_batch_is_available_on_request():
+    assert not make_batch("another").has_baseline
+    batch = half_known()
+    assert new_ids(batch) == ["c", "b"]
+    assert [story.story_id for story in batch.stories] == ["c", "b", "a"]
+    assert batch.has_baseline
+
+
+@pytest.mark.parametrize(("stories", "new"), [(["x", "y"], []), (["n", "a", "b"], ["n"])], ids=["another", "the same"])
+def test_a_corrected_address_has_a_new_baseline_unless_the_site_is_the_same(stories, new, manager):
+    found = make_list("it", 1, count_first=False)
+    check_one("a", "b")
+    assert manager.correct_address(found.pk, urls(1)[0], "https://other.example/")
+    assert new_ids(check_one(*stories, batch=manager.run_list(found.pk))) == new
+
+
+def test_the_history_of_a_moved_profile_continues_at_its_new_address(manager):
+    check_one("a")
+    target = Profile.objects.create(url="https://new.example/")
+    found = propose_redirect(urls(1)[0], target.url)
+    before = found.profile.first_read_at
+    assert manager.accept_redirect(found.pk).merged
+    target.refresh_from_db()
+    assert target.first_read_at == before
+    assert new_ids(check_one("n", batch=manager.create_batch("it", [target.url]))) == ["n"]
