@@ -187,11 +187,6 @@ def test_checks_share_a_batch_finish_it_and_continue_with_the_next(orders, scrip
     assert_consistent()
 
 
-def test_a_check_that_finds_nothing_to_do_ends(configure):
-    tasks.check(1, now())
-    assert not Lease.objects.exists()
-
-
 def test_a_late_order_changes_nothing(script):
     checked = script()
     of_many_hosts(3)
@@ -278,10 +273,3 @@ def test_redelivery_and_the_limit_of_a_task_leave_every_check_its_time():
     longest = celery_settings(config)["broker_transport_options"]["visibility_timeout"]
     assert longest >= 30 + 120 + 10
     assert tasks.check.time_limit >= get_config().task_seconds + get_config().check_timeout
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_tasks_are_acknowledged_late_without_a_result_in_separate_queues(name):
-    task = getattr(tasks, name)
-    assert (task.acks_late, task.ignore_result) == (True, True)
-    assert celery_settings(Config())["task_routes"][task.name]["queue"].startswith("batches")
