@@ -6,7 +6,7 @@ others answer, their failures are recorded. And the queue is never held again un
 """
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -47,7 +47,7 @@ class Watch:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._latest: deque[Seen] = deque()
-        self._hosts: dict[str, int] = {}
+        self._hosts: Counter[str] = Counter()
         self._unreachable = 0
 
     def note(self, host: str, result: CheckResult) -> None:
@@ -58,10 +58,8 @@ class Watch:
             self._count(self._latest.popleft(), -1)
 
     def _count(self, seen: Seen, by: int) -> None:
-        count = self._hosts.get(seen.host, 0) + by
-        if count:
-            self._hosts[seen.host] = count
-        else:
+        self._hosts[seen.host] += by
+        if not self._hosts[seen.host]:
             del self._hosts[seen.host]
         self._unreachable += by * seen.is_unreachable
 

@@ -42,6 +42,7 @@ class Partitions:
 
     @property
     def has_checked_all(self) -> bool:
+        """Also after a stop, if the last checks were already running."""
         return len(self.checked) == len(self._leased)
 
     @property

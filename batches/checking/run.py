@@ -70,7 +70,7 @@ class Run:
             on_renewed=lambda: self._checks.start(),
         )
         self._sharing = Sharing(claimed, checker.hosts.slots, manager, self._call_as_owner, processes, self._on_stuck)
-        self._partitions = self._sharing.partitions
+        self.partitions = self._sharing.partitions
         self._watch, self._prober = Watch(config), Prober(config, database)
         self._checks = Checks(
             checker, claimed.batch.checker, config, self._on_progress, self._may_check, self._watch.note
@@ -121,19 +121,9 @@ class Run:
     def _start_no_more(self) -> None:
         if not self._stopping:
             self._stopping = True
-            self._partitions.leave(self._checks.stop())
+            self.partitions.leave(self._checks.stop())
             self._room.set()
             self._chunk_ready.set()
-
-    @property
-    def checked(self) -> list[int]:
-        """The partitions in which every row has its result."""
-        return self._partitions.checked
-
-    @property
-    def has_checked_all(self) -> bool:
-        """Whether nothing is left in its partitions: it was not stopped, or its last checks were already running."""
-        return self._partitions.has_checked_all
 
     def _beat(self) -> object:
         """In the thread of the heartbeat."""
@@ -147,7 +137,7 @@ class Run:
         return answer
 
     def _give_half_away(self) -> None:
-        self._checks.drop(self._partitions.give_half_away(self._checks.waiting))
+        self._checks.drop(self.partitions.give_half_away(self._checks.waiting))
 
     def _may_check(self) -> bool:
         return self._heartbeat.is_valid and not self._is_pausing
@@ -183,12 +173,12 @@ class Run:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _read(self) -> None:
-        while not self._stopping and (scan := self._partitions.scan or await self._lease_more()):
+        while not self._stopping and (scan := self.partitions.scan or await self._lease_more()):
             size = self._config.page_size
             page = await self._database(queries.fetch_pending, self._batch, set(scan.partitions), scan.last_id, size)
             if not self._stopping:
-                self._checks.add(self._partitions.add(scan, page, size))
-                self._partitions.put_off(partition_of_domain(host) for host in self._checks.take_crowded())
+                self._checks.add(self.partitions.add(scan, page, size))
+                self.partitions.put_off(partition_of_domain(host) for host in self._checks.take_crowded())
                 await self._wait_until(lambda: self._checks.wants_more)
         self._all_read = True
         self._checks.add_no_more()
@@ -201,7 +191,7 @@ class Run:
         """
         await self._wait_until(lambda: self._checks.wants_more and self._checks.runs_low)
         await self._sharing.lease_more()
-        return self._partitions.scan
+        return self.partitions.scan
 
     async def _wait_until(self, condition: Callable[[], bool]) -> None:
         """Looks at the condition whenever there is room for more profiles."""
@@ -233,9 +223,9 @@ class Run:
                 await self._call_as_owner(self._manager.record_results, chunk)
                 self._heartbeat.note_renewal(began)
                 note_recorded(chunk, time.monotonic() - began)
-                self._partitions.note_recorded(profile_id for profile_id, _ in chunk)
+                self.partitions.note_recorded(profile_id for profile_id, _ in chunk)
                 self._checks.start()
-            if self._partitions.released:
+            if self.partitions.released:
                 await self._sharing.release()
         await self._require_online()
 

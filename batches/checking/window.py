@@ -107,7 +107,8 @@ class Window:
         return self._paused[0][0] if self._paused else None
 
     def add(self, profile: ProfileToCheck) -> None:
-        self._put(Turn(profile, _host(profile)))
+        """Its host is the registrable domain of the address that is fetched first."""
+        self._put(Turn(profile, domain_of(profile.feed_url or profile.url)))
 
     def take_crowded(self) -> set[str]:
         """The hosts to which too many profiles were added since the last call."""
@@ -252,8 +253,3 @@ class Window:
         waited = self.waiting
         self.remove(waited)
         return waited
-
-
-def _host(profile: ProfileToCheck) -> str:
-    """The registrable domain of the address that is fetched first: all of its hosts share the slots."""
-    return domain_of(profile.feed_url or profile.url)

@@ -241,8 +241,9 @@ class Worker:
             if self._stop.is_set() or self._is_over:
                 self._run.stop()
             await self._run.work()
-            if not self._run.has_checked_all or not await self._database(self._manager.finish_run, batch.pk, token):
-                await self._database(self._manager.release_run, batch.pk, token, self._run.checked, self._is_task)
+            partitions = self._run.partitions
+            if not partitions.has_checked_all or not await self._database(self._manager.finish_run, batch.pk, token):
+                await self._database(self._manager.release_run, batch.pk, token, partitions.checked, self._is_task)
             else:
                 ended = await self._database(_reload, batch)
                 _log_outcome(ended)
@@ -266,21 +267,17 @@ class Worker:
 
     async def _database(self, call: Callable[..., T], *arguments: Any) -> T:
         """Call in the database thread. Retry while the database does not respond: every call is safe to repeat."""
-        wait = FIRST_WAIT
+        loop, wait = asyncio.get_running_loop(), FIRST_WAIT
+        call_once = partial(copy_context().run, _with_fresh_connection, call, *arguments)  # the context is for the log
         while True:
             try:
-                return await self._in_database_thread(call, *arguments)
+                return await loop.run_in_executor(self._database_thread, call_once)
             except DATABASE_FAULTS as error:
                 if self._stop.is_set() or self._is_over:
                     raise
                 logger.error("Database error, next attempt in %g s: %s", wait, str(error).strip())
                 await self._wait(wait)
                 wait = min(2 * wait, LONGEST_WAIT)
-
-    async def _in_database_thread(self, call: Callable[..., T], *arguments: Any) -> T:
-        loop = asyncio.get_running_loop()
-        run = copy_context().run  # for the log
-        return await loop.run_in_executor(self._database_thread, run, partial(_with_fresh_connection, call, *arguments))
 
 
 @contextmanager
