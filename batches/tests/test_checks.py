@@ -36,6 +36,10 @@ from batches.text import clean_text, format_duration
             for rate in ("fast", "100", "0/minute", "-1/minute", "100/fortnight", "1.5/second", "٣/minute", "/")
         ),
         ("API_PROXIES", -1, "Use a whole number ≥ 0"),
+        *(
+            ("PRUNE_LOGS_DAYS", days, "Use whole days from 0 (never) to 36,500.")
+            for days in (-1, 1.5, float("nan"), True, 36_501, "7")
+        ),
         ("EXECUTOR", "threads", "Use one of: processes, celery."),
         *(
             ("BASE_URL", address, "Use an address like https://batches.example.org.")

@@ -1,10 +1,8 @@
 """When this machine is offline, sites have not failed: the worker waits, and continues automatically."""
 
 import asyncio
-import signal
 
 import pytest
-from django.utils import timezone
 
 from batches.batch_manager import BatchManager
 from batches.checking import outage
@@ -13,7 +11,7 @@ from batches.checking.checks import Checks
 from batches.checking.outage import Prober, Watch, does_any_answer, unless
 from batches.checking.worker import Worker
 from batches.conf import Config
-from batches.models import Batch, BatchLog, Profile, Queue
+from batches.models import BatchLog, Profile, Queue
 from batches.tests.support.factories import (
     age_leases,
     assert_consistent,
@@ -30,13 +28,12 @@ LOST, ANSWERED = CheckResult(False, "no such host", is_unreachable=True), CheckR
 HOSTS = [f"127.0.0.{number}" for number in range(1, 25)]
 DEAD = [f"127.0.1.{number}" for number in range(1, 25)]
 in_database = pytest.mark.django_db(transaction=True)
-SOON = {"outage_window": 20, "outage_hosts": 10, "outage_seconds": 0.05}
 
 
 # -- The suspicion -----------------------------------------------------------------------------------------------------
 
 
-def watch_of(lost, answered, hosts=20, **config):
+def watch_of(lost, answered=0, hosts=20, **config):
     """A watch with the default settings that has seen this many results, evenly from this many hosts."""
     watch = Watch(Config(**config))
     for number, result in enumerate([ANSWERED] * answered + [LOST] * lost):
@@ -45,29 +42,27 @@ def watch_of(lost, answered, hosts=20, **config):
 
 
 @pytest.mark.parametrize(
-    ("seen", "is_suspicious"),
+    ("watch", "is_suspicious", "is_suspicious_at_the_end"),
     [
-        ({"lost": 121, "answered": 79}, True),
-        ({"lost": 120, "answered": 80}, False),
-        ({"lost": 121, "answered": 78}, False),
-        ({"lost": 121, "answered": 1000}, True),
-        ({"lost": 200, "answered": 0, "hosts": 19}, False),
-        ({"lost": 200, "answered": 0, "outage_share": 0.0}, False),
-        ({"lost": 200, "answered": 0, "outage_share": 1.5}, False),
-        ({"lost": 60, "answered": 40, "outage_window": 100}, False),
-        ({"lost": 61, "answered": 39, "outage_window": 100}, True),
-        ({"lost": 200, "answered": 0, "hosts": 5, "outage_hosts": 5}, True),
+        (watch_of(121, 79), True, True),
+        (watch_of(120, 80), False, False),
+        (watch_of(121, 78), False, True),
+        (watch_of(121, 1000), True, True),
+        (watch_of(200, hosts=19), False, False),
+        (watch_of(200, outage_share=0.0), False, False),
+        (watch_of(200, outage_share=1.5), False, False),
+        (watch_of(60, 40, outage_window=100), False, False),
+        (watch_of(61, 39, outage_window=100), True, True),
+        (watch_of(200, hosts=5, outage_hosts=5), True, True),
+        (watch_of(20), False, True),
+        (watch_of(19, hosts=19), False, False),
     ],
-    ids=str,
 )
-def test_more_than_the_share_of_the_latest_checks_on_enough_hosts_is_suspicious(seen, is_suspicious):
-    assert watch_of(**seen).suspects_outage(has_ended=False) is is_suspicious
-
-
-def test_at_its_end_a_run_of_fewer_checks_is_suspicious_too():
-    assert watch_of(20, 0).suspects_outage(has_ended=True)
-    assert not watch_of(20, 0).suspects_outage(has_ended=False)
-    assert not watch_of(19, 0, hosts=19).suspects_outage(has_ended=True)
+def test_more_than_the_share_of_the_latest_checks_on_enough_hosts_is_suspicious(
+    watch, is_suspicious, is_suspicious_at_the_end
+):
+    assert watch.suspects_outage(has_ended=False) is is_suspicious
+    assert watch.suspects_outage(has_ended=True) is is_suspicious_at_the_end
 
 
 def test_the_reason_has_the_numbers_and_after_a_false_alarm_they_begin_again():
@@ -102,13 +97,6 @@ def test_the_first_answer_is_enough(server):
     gate.open()
 
 
-def test_without_a_host_that_answered_last_time_an_outage_looks_like_dead_sites():
-    async def database(call, *arguments):
-        return []
-
-    assert asyncio.run(Prober(Config(), database).is_online())
-
-
 def test_hosts_are_remembered_that_answered_before_the_run_recorded_its_failures():
     async def ask(answers):
         async def database(call, *arguments):
@@ -138,42 +126,24 @@ def test_an_answer_counts_for_a_while(server):
     assert server.hits("/") == 4
 
 
-@in_database
-def test_a_celery_task_that_tends_ends_the_outage(site, reachable):
-    batch_at(site, HOSTS, name="before")
-    work()
-    run = start_run(batch_at(site, HOSTS))
-    worker = BatchManager("worker", "worker")
-    assert worker.report_outage(run.batch.pk, run.run_token, "This machine seems to be offline.", timezone.now())
-    site.go_away()
-    Queue.objects.update(probed_at=None)
-    Worker(seconds=60).tend()
-    assert Queue.objects.get().held
-    site.come_back()
-    Queue.objects.update(probed_at=None)
-    Worker(seconds=60).tend()
-    assert not Queue.objects.get().held
-
-
 def test_a_probe_ends_with_the_run():
+    async def end_a_question():
+        ended, begun, cancelled = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+        async def ask():
+            begun.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                cancelled.set()
+
+        asking = asyncio.create_task(unless(ended, ask()))
+        await begun.wait()
+        ended.set()
+        assert await asking is None
+        assert cancelled.is_set()
+
     asyncio.run(end_a_question())
-
-
-async def end_a_question():
-    ended, begun, cancelled = asyncio.Event(), asyncio.Event(), asyncio.Event()
-
-    async def ask():
-        begun.set()
-        try:
-            await asyncio.Event().wait()
-        finally:
-            cancelled.set()
-
-    asking = asyncio.create_task(unless(ended, ask()))
-    await begun.wait()
-    ended.set()
-    assert await asking is None
-    assert cancelled.is_set()
 
 
 # -- A worker ----------------------------------------------------------------------------------------------------------
@@ -190,7 +160,7 @@ def site():
 
 @pytest.fixture
 def reachable(configure):
-    configure(allowed_networks=("127.0.0.0/8",), retries=0, **SOON)
+    configure(allowed_networks=("127.0.0.0/8",), retries=0, outage_window=20, outage_hosts=10, outage_seconds=0.05)
 
 
 def batch_at(site, hosts, pages=1, name="it"):
@@ -244,35 +214,6 @@ def test_the_failures_of_a_killed_worker_in_the_outage_are_undone_too(site, reac
     site.go_away()
     Worker(finished=finished).work()
     assert row_statuses(run.batch) == ["ok"] * 96
-    assert_consistent()
-
-
-@in_database
-def test_failures_from_before_the_outage_are_kept(site, reachable, configure):
-    configure(concurrency=1, outage_window=24)
-    batch_at(site, HOSTS, name="before")
-    work()
-    batch, stories = batch_at(site, HOSTS, 3), []
-
-    def leave(request):
-        site.loop.create_task(site._close())
-        return site.otherwise
-
-    def finished():
-        if Queue.objects.get().outage_since and not stories:
-            stories.append(batch.profiles.filter(status="ok").count())
-            assert not batch.profiles.filter(status="failed", http_status=None).exists()
-            site.answer("/2")
-            site.come_back()
-        return nothing_left()
-
-    site.answer_in_turn("/2", leave)
-    Worker(finished=finished).work()
-    assert stories[0] >= 24
-    assert set(row_statuses(batch)) <= {"ok", "failed"}
-    assert set(batch.profiles.filter(status="failed").values_list("error", flat=True)) <= {
-        *("answered 404 Not Found", "closed the connection too early")
-    }
     assert_consistent()
 
 
@@ -371,32 +312,3 @@ def test_a_release_by_hand_lets_the_worker_try_again(site, reachable, monkeypatc
     site.go_away()
     Worker(finished=finished).work()
     assert row_statuses(batch) == ["ok"] * 24
-
-
-# -- Processes ---------------------------------------------------------------------------------------------------------
-
-
-@in_database
-@pytest.mark.slow
-def test_two_workers_one_killed_during_the_outage_and_another_one_ends_it(site, commands):
-    batch_at(site, HOSTS, 4, "before")
-    settings = SOON | {"lease_seconds": 1, "record_size": 5, "timeout": 20, "outage_window": 20}
-    workers = [commands.start_worker(**settings) for _ in range(2)]
-    workers[0].wait_for(lambda: not Batch.objects.exclude(status="done").exists())
-    BatchManager().hold_queue()
-    batch = batch_at(site, HOSTS, 4)
-    site.go_away()
-    BatchManager().release_queue()
-    workers[0].wait_for(lambda: Queue.objects.get().outage_since)
-    workers[0].wait_for(lambda: set(row_statuses(batch)) <= {"pending", "ok"})
-    for worker in workers:
-        worker.signal(signal.SIGKILL)
-        worker.wait()
-    assert values_of(batch.pk)["position"] == 1
-    next_worker = commands.start_worker(**settings)
-    site.come_back()
-    next_worker.wait_for(lambda: values_of(batch.pk)["status"] == "done")
-    assert row_statuses(batch) == ["ok"] * 96
-    assert not Profile.objects.exclude(failures=0).exists()
-    assert BatchLog.objects.filter(action="release_queue").latest("pk").message == "This machine is online again."
-    assert_consistent()

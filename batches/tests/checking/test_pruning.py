@@ -7,7 +7,6 @@ from datetime import timedelta
 import pytest
 from django.contrib.auth.models import User
 from django.contrib.sessions.models import Session
-from django.core.exceptions import ImproperlyConfigured
 from django.db import OperationalError, connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
@@ -16,7 +15,6 @@ from batches.batch_manager import BatchManager
 from batches.checking import pruning
 from batches.checking.pruning import Pruner, list_rules, prune_chunk
 from batches.checking.upkeep import do_upkeep
-from batches.conf import Config, config_from_environment
 from batches.models import Attempt, Batch, BatchLog, Host, StoryResult, Webhook, WebhookDelivery
 from batches.models.api import StoredResponse
 from batches.tests.support.factories import (
@@ -244,15 +242,3 @@ def test_a_dry_run_counts_by_the_same_rules(everything_is_pruned, manage):
     assert "Workers remove: 1 story older than 10 days." in lines
     assert "Workers remove: 1 expired session older than 10 days." in lines
     assert output.err == "Dry run: 1 batch would be deleted.\n"
-
-
-@pytest.mark.parametrize("value", [-1, 1.5, float("nan"), True, 36_501, 10**30, "7"])
-def test_days_that_make_no_sense_are_refused(value):
-    [problem] = Config(prune_logs_days=value).problems()
-    assert problem == f"BATCHES['PRUNE_LOGS_DAYS'] is {value!r}. Use whole days from 0 (never) to 36,500."
-
-
-def test_the_environment_sets_the_days():
-    assert config_from_environment({"BATCHES_PRUNE_LOGS_DAYS": "90"}) == {"PRUNE_LOGS_DAYS": 90}
-    with pytest.raises(ImproperlyConfigured, match="BATCHES_PRUNE_LOGS_DAYS='often' is not valid"):
-        config_from_environment({"BATCHES_PRUNE_LOGS_DAYS": "often"})

@@ -17,17 +17,15 @@ from django.db import IntegrityError, InternalError, OperationalError, connectio
 
 from batches.batch_manager import BatchManager
 from batches.checking import heartbeat, queries, slowness, window, worker
-from batches.checking.checkers import politeness
 from batches.checking.checkers.base import Checker, CheckResult, HostPaused, Story
 from batches.checking.checkers.politeness import HostNote, HostSlots
 from batches.checking.checks import Checks
-from batches.checking.run import Run
 from batches.checking.worker import Worker
 from batches.limits import MAX_ERROR
 from batches.models import Batch, BatchProfile, Host, Profile, Queue, StoryResult
 from batches.queue import results
 from batches.queue.hosts import remember_hosts
-from batches.tests.support.checkers import NAMES, OK, NeverReady
+from batches.tests.support.checkers import NAMES, OK
 from batches.tests.support.factories import (
     assert_consistent,
     make_batch,
@@ -175,26 +173,6 @@ def test_results_are_recorded_in_chunks_as_soon_as_one_is_complete(configure, sc
     assert row_statuses(batch) == ["ok"] * 18
 
 
-def test_no_check_starts_while_four_chunks_wait_to_be_recorded(configure, script, around, before):
-    configure(record_size=2, record_seconds=3600, concurrency=1)
-    batch = of_many_hosts(30)
-    tasks, numbers = [], []
-
-    async def hold_up(proceed, *_):
-        if not numbers:
-            for _ in range(100):  # each lets every check that may start do so
-                await asyncio.sleep(0)
-            numbers.extend([len(checked), len(tasks)])
-        return await proceed()
-
-    before(Checks, "_check_profiles", tasks.append)
-    around("record_results", hold_up)
-    checked = script(lambda profile: asyncio.sleep(0))
-    work()
-    assert numbers == [2 + 4 * 2, 1]
-    assert row_statuses(batch) == ["ok"] * 30
-
-
 def test_a_result_does_not_wait_long_for_others(configure, script, elsewhere):
     configure(record_size=500)
     batch = scripted(2)
@@ -206,26 +184,6 @@ def test_a_result_does_not_wait_long_for_others(configure, script, elsewhere):
     script(wait_for_the_first)
     work()
     assert row_statuses(batch) == ["ok", "ok"]
-
-
-def test_memory_does_not_grow_with_the_batch(configure, script, monkeypatch):
-    page, concurrency, chunk = 10, 5, 1
-    configure(page_size=page, concurrency=concurrency, record_size=chunk)
-    batch = of_many_hosts(80)
-    read, outstanding = 0, []
-    fetch_pending = queries.fetch_pending
-
-    def count(*arguments):
-        nonlocal read
-        found = fetch_pending(*arguments)
-        read += len(found)
-        outstanding.append(read - values_of(batch.pk)["completed_profiles"])
-        return found
-
-    monkeypatch.setattr(queries, "fetch_pending", count)
-    work()
-    assert read == 80
-    assert max(outstanding) <= 2 * page + concurrency + 4 * chunk
 
 
 def test_the_next_page_is_read_when_half_of_the_previous_one_is_being_checked(configure, script, around):
@@ -272,64 +230,14 @@ def test_a_batch_is_one_run_even_if_a_page_is_read_after_all_earlier_results_are
     assert row_statuses(batch) == ["ok"] * 4
 
 
-def test_no_more_checks_run_at_once_than_allowed(configure, script, around):
-    configure(concurrency=3, page_size=5, record_size=1)
-    of_many_hosts(20)
-    running, most, second_page = 0, 0, asyncio.Event()
-
-    async def note(proceed, batch, partitions, last_id, limit):
-        page = await proceed()
-        if last_id:
-            second_page.set()
-        return page
-
-    async def count(profile):
-        nonlocal running, most
-        running += 1
-        most = max(most, running)
-        await second_page.wait()
-        await asyncio.sleep(0)
-        running -= 1
-
-    around("fetch_pending", note)
-    script(count)
-    work()
-    assert most == 3
-
-
-def test_an_idle_run_renews_its_lease(configure, script, monkeypatch):
+def test_a_lease_is_renewed_while_the_event_loop_is_blocked(configure, script, before):
     configure(lease_seconds=0.3)
-    scripted(1)
-    renewed, renew = Event(), BatchManager.renew_lease
-
-    def note(*arguments):
-        answer = renew(*arguments)
-        renewed.set()
-        return answer
-
-    async def wait(profile):
-        await asyncio.to_thread(renewed.wait, WAIT_SECONDS)
-
-    monkeypatch.setattr(BatchManager, "renew_lease", note)
-    script(wait)
-    work()
-    assert renewed.is_set()
-
-
-def test_a_lease_is_renewed_while_the_event_loop_is_blocked(configure, script, monkeypatch):
-    configure(lease_seconds=0.3)
-    batch = scripted(1)
-    renewals, renew = Semaphore(0), BatchManager.renew_lease
-
-    def note(*arguments):
-        answer = renew(*arguments)
-        renewals.release()
-        return answer
+    batch, renewals = scripted(1), Semaphore(0)
 
     async def block(profile):
         assert all(renewals.acquire(timeout=WAIT_SECONDS) for _ in range(5))
 
-    monkeypatch.setattr(BatchManager, "renew_lease", note)
+    before(BatchManager, "renew_lease", lambda *_: renewals.release())
     script(block)
     work()
     assert row_statuses(batch) == ["ok"]
@@ -384,18 +292,16 @@ def test_thousands_of_rows_of_a_slow_host_first_leave_no_other_host_idle_and_fil
 
 
 def test_a_run_that_may_have_lost_its_lease_ends_its_checks_and_starts_none_until_it_is_renewed(
-    configure, script, monkeypatch
+    configure, script, before, monkeypatch
 ):
     """As after a freeze, another worker may have its hosts."""
     configure(lease_seconds=0.3, concurrency=1)
     batch = scripted(2)
-    worker, renew, may_renew, seen = Worker(finished=nothing_left), BatchManager.renew_lease, Event(), []
-    allowed = []
+    worker, may_renew, seen, allowed = Worker(finished=nothing_left), Event(), [], []
 
-    def fail_during_the_first_check(*arguments):
+    def fail_during_the_first_check(*_):
         if checked and not may_renew.is_set():
             raise OperationalError("away")
-        return renew(*arguments)
 
     async def outlive_the_lease(profile):
         if len(checked) == 1:
@@ -409,7 +315,7 @@ def test_a_run_that_may_have_lost_its_lease_ends_its_checks_and_starts_none_unti
         seen.append(len(checked))
         may_renew.set()
 
-    monkeypatch.setattr(BatchManager, "renew_lease", fail_during_the_first_check)
+    before(BatchManager, "renew_lease", fail_during_the_first_check)
     monkeypatch.setattr(Checker, "send_while", lambda checker, may_send: allowed.append(may_send))
     checked = script(outlive_the_lease)
     worker.work()
@@ -450,25 +356,6 @@ def test_a_run_that_ends_normally_is_not_interrupted(script):
     script(stop)
     worker.work()
     assert seen == [False, True]
-
-
-def test_a_slow_host_gets_no_more_than_its_share_and_blocks_nobody(configure, script):
-    configure(concurrency=10, per_host=2)
-    slow = [f"https://slow.example/{number}" for number in range(30)]
-    quick = [f"https://quick.example/{number}" for number in range(10)]
-    batch = BatchManager().create_batch("it", slow + quick, checker="scripted")
-    quick_ones_checked = asyncio.Event()
-
-    async def hold_the_slow_host(profile):
-        if sum("quick" in url for url in checked) == 10:
-            quick_ones_checked.set()
-        if "slow" in profile.url and not quick_ones_checked.is_set():
-            assert sum("slow" in url for url in checked) <= 2
-            await quick_ones_checked.wait()
-
-    checked = script(hold_the_slow_host)
-    work()
-    assert row_statuses(batch) == ["ok"] * 40
 
 
 def test_a_worker_that_starts_later_gets_profiles_of_slow_hosts_that_another_has_read(
@@ -538,22 +425,6 @@ def test_a_worker_finishes_an_interrupted_deletion_when_it_starts(script):
     assert not BatchProfile.objects.exists()
 
 
-def test_a_held_queue_is_polled_until_it_is_released(script):
-    batch = scripted(1)
-    BatchManager().hold_queue("Maintenance")
-    polls = []
-
-    def finished():
-        polls.append(statuses())
-        if len(polls) == 3:
-            BatchManager().release_queue()
-        return nothing_left()
-
-    Worker(finished=finished).work()
-    assert [poll["it"] for poll in polls] == [Status.QUEUED] * 3 + [Status.DONE]
-    assert row_statuses(batch) == ["ok"]
-
-
 # -- Checks that fail --------------------------------------------------------------------------------------------------
 
 
@@ -570,14 +441,10 @@ NONSENSE = {
     **{
         f"TypeError: it returned a CheckResult with {name} of type {found}": CheckResult(**{"ok": True, name: value})
         for name, value, found in [
-            ("ok", None, "NoneType, not bool"),
             ("ok", 1, "int, not bool"),
-            ("error", None, "NoneType, not str"),
             ("error", b"odd", "bytes, not str"),
             ("http_status", "200", "str, not int or None"),
-            ("duration", None, "NoneType, not int or float"),
             ("duration", 1j, "complex, not int or float"),
-            ("stories", None, "NoneType, not Sequence"),
             ("stories", {Story("1")}, "set, not Sequence"),
             ("feed_url", 7, "int, not str or None"),
             ("etag", b"5", "bytes, not str or None"),
@@ -586,7 +453,6 @@ NONSENSE = {
         ]
     },
     "TypeError: it returned a CheckResult with a str among its stories": CheckResult(True, stories="ab"),
-    "TypeError: it returned a CheckResult with a NoneType among its stories": CheckResult(True, stories=[None]),
     **{
         f"TypeError: it returned a Story with {name} of type {found}": CheckResult(
             True, stories=[Story("1"), Story(**{"id": "2", name: value})]
@@ -622,7 +488,6 @@ FAULTS = [
         for host, seconds, status in (
             (None, 1.0, None),
             ("a.example", "1", 429),
-            ("a.example", None, 429),
             ("a.example", nan, 429),
             ("a.example", 1, "429"),
         )
@@ -681,23 +546,20 @@ def test_the_baseline_of_a_profile_comes_from_its_first_check_that_reads_its_fee
 # -- Hosts that ask for a pause ----------------------------------------------------------------------------------------
 
 
+RECALLED = r"asked us earlier to wait, for 3[56]\d\d s more"
+
+
 def test_a_pause_holds_also_for_the_next_run(configure, server):
     configure(allowed_networks=("127.0.0.0/8",), max_retry_after=0)
     server.answer("/1", status=429, headers={"Retry-After": "3600"})
     batches = [BatchManager().create_batch("it", [server.url(path)], checker="http") for path in ("/1", "/2")]
     work()
-    assert [error for batch in batches for error in errors(batch)] == [
-        "asked us to wait 3600 s",
-        f"asked us earlier to wait, for {recalled_seconds(batches[1])} s more",
-    ]
+    [asked], [put_off] = map(errors, batches)
+    assert asked == "asked us to wait 3600 s"
+    assert re.fullmatch(RECALLED, put_off)
     assert [request.path for request in server.requests] == ["/1"]
     assert (Host.objects.get().name, Host.objects.get().last_status) == ("127.0.0.1", 429)
     assert set(Profile.objects.values_list("failures", flat=True)) == {0}
-
-
-def recalled_seconds(batch):
-    (seconds,) = re.findall(r"for (3[56]\d\d) s", errors(batch)[0])
-    return seconds
 
 
 def test_a_worker_learns_of_a_pause_that_a_host_asked_of_another(configure, server, monkeypatch):
@@ -720,20 +582,8 @@ def test_a_worker_learns_of_a_pause_that_a_host_asked_of_another(configure, serv
     assert another.result(WAIT_SECONDS) is None
     ok, put_off = errors(batch)
     assert ok == ""
-    assert re.fullmatch(r"asked us earlier to wait, for 3[56]\d\d s more", put_off)
+    assert re.fullmatch(RECALLED, put_off)
     assert [request.path for request in server.requests] == ["/1"]
-
-
-def test_the_profiles_of_a_host_that_asks_for_a_pause_are_checked_after_it(configure, server, monkeypatch):
-    monkeypatch.setattr(politeness, "FIRST_INTERVAL", 0.1)
-    configure(allowed_networks=("127.0.0.0/8",), per_host=1)
-    busy = Reply(429, headers={"Retry-After": "1"})
-    server.otherwise = Reply(body=b"a")
-    server.answer_in_turn("/0", busy, Reply(body=b"a"))
-    batch = BatchManager().create_batch("it", [server.url(f"/{number}") for number in range(4)], checker="http")
-    work()
-    assert row_statuses(batch) == ["ok"] * 4
-    assert server.hits("/0") == 2
 
 
 # -- Batches that cannot be worked on ----------------------------------------------------------------------------------
@@ -780,15 +630,11 @@ def test_a_batch_that_cannot_be_worked_on_goes_to_error_and_the_next_one_runs(ki
 
 
 def test_a_batch_without_rows_is_done_if_its_total_is_0_and_otherwise_goes_to_error(configure, caplog):
-    empty = make_batch("empty", checker="effortless")
-    hollow = Batch.objects.create(name="hollow", total_profiles=7, checker="effortless")
-    make_batch("next", 2, checker="effortless")
+    make_batch("empty", checker="effortless")
+    Batch.objects.create(name="hollow", total_profiles=7, checker="effortless")
     work()
-    assert statuses() == {"empty": Status.DONE, "hollow": Status.ERROR, "next": Status.DONE}
-    assert log(empty)[-1] == ("finish_run", "The batch has no profiles.")
-    error = values_of(hollow.pk)["error"]
-    assert error == "The batch expects 7 profiles but has no rows to check."
-    assert f"“hollow” failed: {error}" in caplog.messages
+    assert statuses() == {"empty": Status.DONE, "hollow": Status.ERROR}
+    assert "“hollow” failed: The batch expects 7 profiles but has no rows to check." in caplog.messages
 
 
 # -- Runs that somebody ends ------------------------------------------------------------------------------------------
@@ -874,25 +720,6 @@ def test_checks_that_do_not_end_within_the_grace_period_are_cancelled(configure,
     checked = script(stop_at_the_third)
     assert work().stopped_by == signal.SIGTERM
     assert row_statuses(batch) == ["ok"] * 2 + ["pending"] * 3
-    assert_released(batch)
-
-
-def test_a_second_signal_ends_a_worker_whatever_it_is_waiting_for(configure, monkeypatch):
-    configure(lease_seconds=3600)
-    batch = make_batch("it", 1, checker="neverready")
-
-    async def be_stopped(self):
-        os.kill(os.getpid(), signal.SIGINT)
-        await asyncio.Event().wait()
-
-    def stop_and_be_stopped_again(run):
-        stop(run)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    stop = Run.stop
-    monkeypatch.setattr(NeverReady, "__aenter__", be_stopped)
-    monkeypatch.setattr(Run, "stop", stop_and_be_stopped_again)
-    assert work().stopped_by == signal.SIGINT
     assert_released(batch)
 
 

@@ -1,15 +1,19 @@
 """`manage.py batchworker` as a real process with a real server: stopped, killed, frozen, and several at once."""
 
+import re
 import signal
 import time
+from pathlib import Path
 
 import pytest
 from django.db import connection, transaction
-from django.db.models import F
 
 from batches.batch_manager import BatchManager
 from batches.models import Batch, StoryResult, Worker
+from batches.tests.conftest import skip_or_fail
 from batches.tests.support.factories import age_leases, assert_consistent, make_batch, row_statuses, values_of
+from batches.tests.support.feedserver import FeedServer
+from batches.tests.support.processes import WAIT_SECONDS
 
 pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
 
@@ -145,19 +149,6 @@ def test_a_worker_ends_within_its_grace_period_even_if_checks_hang_in_threads(co
 # -- Killed and frozen -------------------------------------------------------------------------------------------------
 
 
-def test_after_kill_9_another_worker_takes_over_and_each_result_is_recorded_once(server, commands):
-    half = HalfWay(server, commands)
-    half.worker.signal(signal.SIGKILL)
-    half.worker.wait()
-    assert age_leases(half.batch)
-    half.open()
-    other = commands.start_worker()
-    other.wait_for(is_done(half.batch))
-    half.assert_complete()
-    assert hits(server, 12) == [1] * 5 + [2] * 2 + [1] * 5
-    assert actions(half.batch)[-2:] == ["take_over", "finish_run"]
-
-
 def freeze(worker):
     """Not while it holds SQLite's write lock, as it does for a moment whenever it renews its lease."""
     with transaction.atomic():
@@ -184,53 +175,6 @@ def test_the_results_of_a_frozen_worker_are_refused_when_it_continues(server, co
     assert actions(half.batch)[-2:] == ["take_over", "finish_run"]
 
 
-def test_a_batch_that_is_started_now_interrupts_another_without_losing_or_repeating_results(server, commands):
-    half = HalfWay(server, commands)
-    other = commands.start_worker()
-    urgent = batch_of(server, "/urgent", name="urgent")
-    assert BatchManager().start_batch(urgent.pk, preempt=True)
-    other.wait_for(is_done(urgent))
-    half.open()
-    other.wait_for(is_done(half.batch))
-    half.assert_complete()
-    assert hits(server, 12) == [1] * 5 + [2] * 2 + [1] * 5
-    assert [action for action in actions(half.batch) if action != "claim_run"] == [
-        *("create_batch", "promote_next_batch", "interrupt_batch", "promote_next_batch", "finish_run")
-    ]
-
-
-def test_two_workers_never_check_at_the_same_time(server, commands):
-    first = batch_of(server, *paths(10), name="first")
-    others = [batch_of(server, f"/{name}/0", f"/{name}/1", name=name) for name in ("second", "third")]
-    gates = [server.hold(path) for path in paths(2)]
-    _, other = commands.start_worker(), commands.start_worker()
-    other.wait_for(lambda: hits(server, 10)[:2] == [1, 1])
-    other.wait_for(lambda: Worker.objects.filter(seen_at__gt=F("started_at")).count() == 2)
-    assert hits(server, 10) == [1, 1] + [0] * 8
-    assert len(server.requests) == 2
-    for gate in gates:
-        gate.open()
-    other.wait_for(is_done(first, *others))
-    assert sorted(request.path for request in server.requests) == sorted(
-        [*paths(10), "/second/0", "/second/1", "/third/0", "/third/1"]
-    )
-    assert [actions(batch) for batch in (first, *others)] == [["create_batch", "promote_next_batch", "finish_run"]] * 3
-    assert_consistent()
-
-
-@pytest.mark.databases("sqlite")
-def test_a_checker_that_kills_its_workers_is_stopped_and_the_next_batch_runs(commands, configure):
-    deadly = make_batch("deadly", 2, checker="deadly")
-    harmless = make_batch("harmless", 2, checker="effortless")
-    config = {"lease_seconds": 0.5, "max_takeovers": 1}
-    for _ in range(2):
-        assert commands.start_worker(**config).wait() == -signal.SIGKILL
-    commands.start_worker(**config).wait_for(is_done(harmless))
-    assert values_of(deadly.pk)["error"] == ("2 workers in a row sent no heartbeat, and the batch made no progress.")
-    assert actions(deadly) == ["create_batch", "promote_next_batch", "take_over", "take_over"]
-    assert_consistent()
-
-
 @pytest.mark.databases("postgresql")
 def test_a_worker_with_a_broken_connection_continues(server, commands):
     half = HalfWay(server, commands)
@@ -244,3 +188,28 @@ def test_a_worker_with_a_broken_connection_continues(server, commands):
     half.worker.wait_for(is_done(half.batch))
     half.assert_complete()
     assert hits(server, 12) == [1] * 12
+
+
+# -- Attacked ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.databases("sqlite")
+def test_large_bodies_that_end_at_the_same_moment_cost_a_worker_little_memory_and_no_lease(commands):
+    """They all send 4.9 MB at one pace, so that all their last bytes come together."""
+    if not Path("/proc/self/status").exists():
+        skip_or_fail("The peak of a process's memory is measured on Linux only.")
+    hosts = [f"127.0.1.{number}" for number in range(1, 41)]
+    text = "word " * 9_800
+    items = "".join(f"<item><guid>{number}</guid><description>{text}</description></item>" for number in range(100))
+    body = f"<rss version='2.0'><channel><title>Site</title>{items}</channel></rss>".encode()
+    assert 4_900_000 < len(body) < 5_000_000
+    pieces = [body[start : start + 65_536] for start in range(0, len(body), 65_536)]
+    with FeedServer(hosts=hosts) as server:
+        server.answer("/", pieces, headers={"Content-Length": str(len(body))}, every=0.02)
+        batch = BatchManager().create_batch("it", [server.url("/", host) for host in hosts], checker="feed")
+        worker = commands.start_worker(lease_seconds=5, timeout=WAIT_SECONDS)
+        worker.wait_for(is_done(batch))
+        memory = Path(f"/proc/{worker.popen.pid}/status").read_text()
+    assert int(re.search(r"VmHWM:\s+(\d+) kB", memory)[1]) < 300_000
+    assert row_statuses(batch) == ["ok"] * 40
+    assert values_of(batch.pk)["takeovers"] == 0

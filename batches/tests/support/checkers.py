@@ -5,14 +5,9 @@ import os
 import signal
 import threading
 from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import ClassVar
 
-import aiodns
-
-from batches.checking.checkers import resolver
 from batches.checking.checkers.base import Checker, CheckResult
-from batches.checking.checkers.http import HttpChecker
 
 OK = CheckResult(ok=True, http_status=200)
 
@@ -60,16 +55,6 @@ class NeverReady(Effortless):
         await asyncio.Event().wait()
 
 
-class OwnNames(HttpChecker):
-    """Asks the name server of a test for as long as it takes."""
-
-    async def __aenter__(self):
-        server = os.environ["NAME_SERVER"]
-        resolver.aiodns.DNSResolver = partial(aiodns.DNSResolver, nameservers=[server], lookups="b")
-        resolver.MAX_SECONDS = 3600.0
-        return await super().__aenter__()
-
-
 class Hung(Checker):
     """Waits in a thread that nothing can end, as a lookup of a name does."""
 
@@ -81,5 +66,5 @@ class Hung(Checker):
 #: Their names in the settings of tests.
 NAMES = {
     checker.__name__.lower(): f"{__name__}.{checker.__name__}"
-    for checker in (Scripted, Effortless, Endless, Deadly, Unready, NeverReady, OwnNames, Hung)
+    for checker in (Scripted, Effortless, Endless, Deadly, Unready, NeverReady, Hung)
 }
