@@ -1,6 +1,7 @@
 """Checkers that do one thing each, for the settings of tests."""
 
 import asyncio
+import logging
 import os
 import signal
 import threading
@@ -59,6 +60,7 @@ class Hung(Checker):
     """Waits in a thread that nothing can end, as a lookup of a name does."""
 
     async def check(self, profile):
+        logging.getLogger("batches").warning("A thread hangs")
         await asyncio.to_thread(threading.Event().wait)
         return OK
 
