@@ -274,6 +274,13 @@ async def test_a_host_that_was_slow_has_no_place_of_the_others(world: World) -> 
     assert world.checked == ["s1", "s2", "a", "s1"]
 
 
+@in_world(tarpits("s"), concurrency=10, per_host=2)
+async def test_a_host_gets_no_more_checks_at_once_than_allowed(world: World) -> None:
+    world.add(*["s"] * 5, "a")
+    await world.time.pass_by()
+    assert world.checked == ["s", "s", "a"]
+
+
 @in_world(lambda host: asyncio.sleep(5.0), concurrency=4)
 async def test_where_all_checks_take_long_none_of_them_is_slow(world: World) -> None:
     for number in range(100):

@@ -36,7 +36,7 @@ def test_a_machine_that_is_busy_with_something_else_is_not_a_fault_of_the_loop(c
 def test_a_loop_that_is_blocked_again_and_again_is_logged_once_a_minute_with_the_worst(caplog):
     async def run():
         async with measuring_lag():
-            for seconds in (0.15, 0.25, 0.2):
+            for seconds in (0.15, 0.15, 0.25):
                 await asyncio.sleep(0)
                 compute(seconds)
                 await asyncio.sleep(0.05)
