@@ -1,7 +1,7 @@
 """Feeds and pages as bytes, a scriptable server on loopback, and checkers that may reach it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
@@ -39,6 +39,16 @@ def run_with(opened: AbstractAsyncContextManager[Any], work: Callable[[Any], Awa
             return await work(value)
 
     return asyncio.run(run())
+
+
+def asynchronous(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Runs the decorated coroutine at once."""
+    asyncio.run(work())
+
+
+def with_checker(**config: object) -> Callable[[Callable[[HttpChecker], Coroutine[Any, Any, None]]], None]:
+    """Runs the decorated coroutine with a checker at once."""
+    return lambda work: run_with(HttpChecker(quick_config(**config)), work)
 
 
 @pytest.fixture

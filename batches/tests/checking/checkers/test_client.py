@@ -14,22 +14,21 @@ from batches.checking.checkers.target import parse_url
 from batches.tests.support.feedserver import WAIT_SECONDS
 from batches.tests.support.processes import wait_until
 
-from .conftest import fetch, quick_config, run_with
+from .conftest import asynchronous, fetch, quick_config, run_with, with_checker
 
 
 def test_a_kept_connection_is_not_used_by_a_checker_that_must_not_open_it(server):
     """A checker that may connect to an address leaves none of its connections to one that may not."""
     server.answer("/", body=b"a")
 
-    async def run() -> None:
+    @asynchronous
+    async def _() -> None:
         async with HttpChecker(quick_config()) as allowed, HttpChecker(quick_config(allowed_networks=())) as guarded:
             for _ in range(2):
                 assert (await allowed.fetch(server.url("/"))).body == b"a"
             assert server.connections == 1
             with pytest.raises(FetchError, match=r"^the address 127\.0\.0\.1 is not public$"):
                 await guarded.fetch(server.url("/"))
-
-    asyncio.run(run())
 
 
 def test_a_closed_client_leaves_nothing_open_whatever_it_did(server):
@@ -54,15 +53,14 @@ def test_a_closed_client_leaves_nothing_open_whatever_it_did(server):
 def test_a_client_that_is_closed_under_a_request_lets_it_end(server):
     gate = server.hold("/")
 
-    async def run() -> None:
+    @asynchronous
+    async def _() -> None:
         async with Client(quick_config(), (), timeout=WAIT_SECONDS) as client:
             with client.chain() as transfer:
                 request = asyncio.create_task(client.request(transfer, parse_url(server.url("/"), "the address")))
                 await asyncio.to_thread(gate.wait_for)
         request.cancel()
         await asyncio.gather(request, return_exceptions=True)
-
-    asyncio.run(run())
 
 
 def test_libcurl_forgets_the_addresses_of_the_last_request(server):
@@ -75,7 +73,8 @@ def test_libcurl_forgets_the_addresses_of_the_last_request(server):
     async def resolve(host):
         return known[host]
 
-    async def run() -> None:
+    @asynchronous
+    async def _() -> None:
         async with Client(quick_config(), (), timeout=WAIT_SECONDS, limit=10) as client:
             client._resolver.resolve = resolve
             with client.chain() as transfer:
@@ -88,14 +87,13 @@ def test_libcurl_forgets_the_addresses_of_the_last_request(server):
                 with pytest.raises(FetchError):
                     await client.request(transfer, parse_url(server.url("/", host="one.test"), "the address"))
 
-    asyncio.run(run())
-
 
 def test_libcurl_remembers_no_numeric_host(server):
     """A list of a million numeric hosts would take 200 MB."""
     said = []
 
-    async def run() -> None:
+    @asynchronous
+    async def _() -> None:
         async with Client(quick_config(), (), timeout=WAIT_SECONDS, limit=10) as client:
             with client.chain() as transfer:
                 transfer.curl.setopt(pycurl.FORBID_REUSE, True)
@@ -104,7 +102,6 @@ def test_libcurl_remembers_no_numeric_host(server):
                 for _ in range(2):
                     await client.request(transfer, parse_url(server.url("/"), "the address"))
 
-    asyncio.run(run())
     assert sum(b"Trying 127.0.0.1" in text for text in said) == 2
     assert [text for text in said if b"DNS cache" in text] == []
 
@@ -112,7 +109,8 @@ def test_libcurl_remembers_no_numeric_host(server):
 def test_a_request_that_is_cancelled_is_not_sent_later():
     """The system drops unsent data: the host sees a reset, not an end after a late request."""
 
-    async def run() -> None:
+    @asynchronous
+    async def _() -> None:
         requested, ended = asyncio.Event(), asyncio.get_running_loop().create_future()
 
         async def accept(reader, writer):
@@ -133,8 +131,6 @@ def test_a_request_that_is_cancelled_is_not_sent_later():
             await requested.wait()
             fetch.cancel()
             assert isinstance(await ended, ConnectionResetError)
-
-    asyncio.run(run())
 
 
 def test_nothing_is_sent_while_the_lease_is_over_not_even_by_an_open_connection(server, monkeypatch):
@@ -172,11 +168,11 @@ def test_few_connections_are_kept(server, monkeypatch):
     monkeypatch.setattr(client_module, "MAX_IDLE_CONNECTIONS", 1)
     server.answer("/", body=b"a")
 
-    async def work(checker: HttpChecker) -> None:
+    @with_checker()
+    async def _(checker: HttpChecker) -> None:
         for host in server.hosts * 3:
             await checker.fetch(server.url("/", host=host))
 
-    run_with(HttpChecker(quick_config()), work)
     assert server.connections == 6
 
 
@@ -186,7 +182,8 @@ def test_the_event_loop_has_its_turn_between_many_sockets(server, monkeypatch):
     server.answer("/", body=b"a")
     gate = server.hold("/")
 
-    async def work(checker: HttpChecker) -> None:
+    @with_checker(per_host=20)
+    async def _(checker: HttpChecker) -> None:
         fetches = [asyncio.create_task(checker.fetch(server.url("/"))) for _ in range(20)]
         await asyncio.to_thread(gate.wait_for, 20)
         gate.open()
@@ -196,13 +193,12 @@ def test_the_event_loop_has_its_turn_between_many_sockets(server, monkeypatch):
             done_in_turn.add(sum(task.done() for task in fetches))
         assert len(done_in_turn) > 10
 
-    run_with(HttpChecker(quick_config(per_host=20)), work)
 
-
-def test_headers_are_found_in_any_case_and_none_that_is_not_there():
-    headers = Headers([b"HTTP/1.1 200 OK\r\n", b"ETAG: 1\r\n", b"X-etag: 2\r\n", b"Empty:\r\n"])
-    assert (headers["etag"], headers["x-ETag"], headers["empty"], headers.get("tag")) == ("1", "2", "", None)
-    assert list(headers) == ["etag", "x-etag", "empty"]
+def test_headers_are_found_in_any_case_and_of_repeated_ones_the_first_except_for_lists():
+    head = b"HTTP/1.1 200 OK\r\nETAG: 1\r\nX-etag: 2\r\nLink: <a>\r\nEtag: 3\r\nlink: <b>\r\nEmpty:\r\nNo colon\r\n"
+    headers = Headers(head.splitlines(keepends=True))
+    assert dict(headers) == {"etag": "1", "x-etag": "2", "link": "<a>, <b>", "empty": ""}
+    assert (headers["x-ETag"], headers.get("tag")) == ("2", None)
 
 
 @pytest.mark.parametrize(

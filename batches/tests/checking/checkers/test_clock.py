@@ -8,26 +8,9 @@ from batches.checking.checkers.clock import Clock, not_charged
 from batches.tests.support.time import Time, in_time
 
 
-def test_a_check_ends_when_its_time_is_used_up():
-    async def work(time: Time) -> None:
-        clock = Clock(10.0)
-
-        async def check() -> None:
-            with clock:
-                await time.pass_by(9.0)
-                assert not clock.is_over
-                await time.pass_by(1.5)
-                await asyncio.Event().wait()
-
-        with pytest.raises(TimeoutError):
-            await check()
-        assert clock.is_over
-
-    in_time(work)
-
-
 def test_waiting_for_our_own_resources_is_not_charged():
-    async def work(time: Time) -> None:
+    @in_time
+    async def _(time: Time) -> None:
         async def check() -> None:
             with Clock(10.0) as clock:
                 await time.pass_by(3.0)
@@ -42,11 +25,10 @@ def test_waiting_for_our_own_resources_is_not_charged():
         with pytest.raises(TimeoutError):
             await check()
 
-    in_time(work)
-
 
 def test_every_clock_around_stops_and_none_beside():
-    async def work(time: Time) -> None:
+    @in_time
+    async def _(time: Time) -> None:
         async def other() -> None:
             with Clock(5.0):
                 await asyncio.Event().wait()
@@ -61,11 +43,10 @@ def test_every_clock_around_stops_and_none_beside():
         with pytest.raises(TimeoutError):
             await beside
 
-    in_time(work)
-
 
 def test_a_clock_continues_when_the_last_of_several_waits_ends():
-    async def work(time: Time) -> None:
+    @in_time
+    async def _(time: Time) -> None:
         with Clock(10.0) as clock:
             with not_charged():
                 with not_charged():
@@ -74,11 +55,10 @@ def test_a_clock_continues_when_the_last_of_several_waits_ends():
             await time.pass_by(1.0)
             assert clock.charged == 1.0
 
-    in_time(work)
-
 
 def test_a_wait_that_outlives_its_check_does_no_harm():
-    async def work(time: Time) -> None:
+    @in_time
+    async def _(time: Time) -> None:
         go_on = asyncio.Event()
 
         async def wait() -> None:
@@ -91,22 +71,20 @@ def test_a_wait_that_outlives_its_check_does_no_harm():
         go_on.set()
         await left_behind
 
-    in_time(work)
-
 
 def test_without_a_clock_and_without_a_limit_nothing_ends():
-    async def work(time: Time) -> None:
+    @in_time
+    async def _(time: Time) -> None:
         with not_charged():
             await time.pass_by(1e6)
         with Clock() as clock:
             await time.pass_by(1e6)
         assert clock.charged == 1e6
 
-    in_time(work)
-
 
 def test_a_cancelled_check_is_cancelled_not_over():
-    async def work(time: Time) -> None:
+    @in_time
+    async def _(time: Time) -> None:
         async def check() -> None:
             with Clock(10.0), not_charged():
                 await asyncio.Event().wait()
@@ -117,11 +95,10 @@ def test_a_cancelled_check_is_cancelled_not_over():
         with pytest.raises(asyncio.CancelledError):
             await task
 
-    in_time(work)
-
 
 def test_a_listener_is_notified_when_a_check_waits_and_releases_its_place():
-    async def work(time: Time) -> None:
+    @in_time
+    async def _(time: Time) -> None:
         waits: list[bool] = []
         with Clock(on_wait=waits.append) as clock:
             with not_charged(keeps_place=True):
@@ -132,11 +109,10 @@ def test_a_listener_is_notified_when_a_check_waits_and_releases_its_place():
             assert (waits, clock.is_running) == ([True, False], True)
         assert not clock.is_running
 
-    in_time(work)
-
 
 def test_a_check_can_continue_after_its_time_limit_but_not_if_it_is_also_cancelled():
-    async def work(time: Time) -> None:
+    @in_time
+    async def _(time: Time) -> None:
         clocks = [Clock(10.0), Clock(10.0)]
 
         async def check(clock: Clock) -> str:
@@ -150,11 +126,10 @@ def test_a_check_can_continue_after_its_time_limit_but_not_if_it_is_also_cancell
 
         tasks = [asyncio.create_task(check(clock)) for clock in clocks]
         await time.pass_by(1.0)
+        time.now += 10.0
         for clock in clocks:
-            clock._end()
+            clock.cancel_if_over()
         tasks[1].cancel()
         assert await tasks[0] == "cancelled 0 times"
         with pytest.raises(asyncio.CancelledError):
             await tasks[1]
-
-    in_time(work)

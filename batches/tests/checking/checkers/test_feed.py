@@ -36,7 +36,7 @@ def test_a_feed_shows_its_stories(server):
 
 def test_the_charset_of_the_header_is_used(server):
     body = rss("<title>Привет</title><guid>1</guid>").decode().encode("koi8-r")
-    server.answer("/feed", body, headers={"Content-Type": "text/xml; charset=koi8-r"})
+    server.answer("/feed", body, headers={"Content-Type": "text/xml; Charset='KOI8-R'"})
     assert check(server.url("/feed")).stories[0].title == "Привет"
 
 
@@ -62,12 +62,6 @@ def test_another_document_or_the_same_in_another_charset_is_read(body, content_t
     again = check(server.url("/feed"), fingerprint=first.fingerprint)
     assert again.fingerprint != first.fingerprint
     assert "tag:1" in story_ids(again)
-
-
-def test_the_fingerprint_of_a_page_is_the_fingerprint_of_its_declared_feed(server):
-    server.answer("/page", page(link("/feed")), headers=HTML)
-    server.answer("/feed", rss(item(1)), headers=XML)
-    assert check(server.url("/page")).fingerprint == check(server.url("/feed")).fingerprint
 
 
 def test_the_validators_of_a_response_are_remembered_and_sent_back(server):

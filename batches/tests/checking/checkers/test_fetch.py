@@ -17,14 +17,13 @@ import pytest
 from batches.checking.checkers import fetch as fetch_module
 from batches.checking.checkers.base import FetchError, ProfileToCheck, Unreachable
 from batches.checking.checkers.client import explain_fault
-from batches.checking.checkers.feed import find_charset
 from batches.checking.checkers.fetch import Response, parse_retry_after
 from batches.checking.checkers.http import HttpChecker
 from batches.conf import Config
 from batches.tests.support.feedserver import FeedServer, Reply
 from batches.tests.support.hostile import CHUNKED, HEAD, Forever
 
-from .conftest import check, fetch, quick_config, run_with, short
+from .conftest import check, fetch, quick_config, run_with, short, with_checker
 
 
 def failure_of(url, *arguments, **config):
@@ -50,13 +49,17 @@ def test_the_request_names_its_sender_and_carries_nothing_of_other_requests(serv
     assert not {"cookie", "authorization"} & set(headers)
 
 
-@pytest.mark.parametrize(
-    "path", ["/a%2Fb", "/a%7Eb?c=%20d+e&f=%E4", "/%zz", "/a;b=c,d?e=f/g?h", "/a//b", "/?a=1&&b", "/'a'(b)*", "/a%c3%a9"]
-)
+AS_WRITTEN = ["/a%2Fb", "/a%7Eb?c=%20d+e&f=%E4", "/%zz", "/a;b=c,d?e=f/g?h", "/a?b=1&&c", "/'a'(b)*", "/a%c3%a9"]
+AS_WRITTEN += ["/a//" + "b" * 1000 + "?c=http://" + "d" * 1000]
+
+
+@pytest.mark.parametrize("path", AS_WRITTEN, ids=short)
 def test_an_address_is_requested_as_it_is_written(path, server):
     server.answer(path, body=b"a")
     server.redirect("/redirect", path)
-    assert fetch(server.url(path)).body == fetch(server.url("/redirect")).body == b"a"
+    server.redirect("/relative", path[1:])
+    for written in (path, "/redirect", "/relative"):
+        assert fetch(server.url(written)).body == b"a"
 
 
 @pytest.mark.parametrize(("path", "requested"), [("/é b", "/%C3%A9%20b"), ('/"a"', "/%22a%22"), ("/a#b", "/a")])
@@ -73,11 +76,11 @@ def test_cookies_live_as_long_as_a_chain_of_redirects(server):
     )
     server.answer("/gate", status=302, headers={"Location": "/", "Set-Cookie": "open=1; Path=/"})
 
-    async def fetch_both(checker: HttpChecker) -> None:
+    @with_checker()
+    async def _(checker: HttpChecker) -> None:
         for _ in range(2):
             assert (await checker.fetch(server.url("/"))).body == b"a"
 
-    run_with(HttpChecker(quick_config()), fetch_both)
     assert [request.headers.get("cookie") for request in server.requests] == [None, None, "open=1"] * 2
 
 
@@ -93,10 +96,10 @@ def test_a_cookie_stays_with_its_host(server):
 
 def test_a_response_has_the_final_address_the_headers_and_the_body(server):
     server.redirect("/old", "new/er?x=1")
-    server.answer("/new/er?x=1", body=b"hello", headers={"ETag": '"5"', "Content-Type": "text/xml; Charset='KOI8-R'"})
+    server.answer("/new/er?x=1", body=b"hello", headers={"ETag": '"5"'})
     response: Response = fetch(server.url("/old"))
     assert (response.url, response.status, response.body) == (server.url("/new/er?x=1"), 200, b"hello")
-    assert (response.headers["etag"], find_charset(response.headers["content-type"])) == ('"5"', "KOI8-R")
+    assert response.headers["etag"] == '"5"'
 
 
 @pytest.mark.parametrize(
@@ -195,13 +198,6 @@ def test_a_sloppy_response_is_read_as_curl_and_browsers_read_it(raw, server):
     assert response.headers.get("ETag") in {None, "1"}
 
 
-def test_the_first_of_repeated_headers_counts_except_for_lists(server):
-    head = b"ETag: 1\r\nLink: <a>\r\nETag: 2\r\nLink: <b>\r\nNo colon here:\r\n"
-    server.answer("/", raw=HEAD + head + b"Content-Length: 0\r\n\r\n")
-    headers = fetch(server.url("/")).headers
-    assert dict(headers) == {"etag": "1", "link": "<a>, <b>", "no colon here": "", "content-length": "0"}
-
-
 def test_the_body_of_a_redirect_is_not_read_for_long(server):
     """Neither much of it nor for more than a second."""
     server.answer("/", raw=[HEAD.replace(b"200 OK", b"302 Found") + b"Location: /b\r\n\r\n"] + [b"x"] * 1000, every=0.1)
@@ -209,12 +205,6 @@ def test_the_body_of_a_redirect_is_not_read_for_long(server):
     server.answer("/b", body=b"b")
     assert fetch(server.url("/")).body == b"b"
     assert failure_of(server.url("/endless")) == "answered 404 Not Found"
-
-
-def test_304_is_a_response_to_a_conditional_request_only(server):
-    server.answer("/", status=304)
-    assert fetch(server.url("/"), {"If-None-Match": '"1"'}).status == 304
-    assert failure_of(server.url("/")) == "answered 304 Not Modified"
 
 
 # Failures
@@ -227,32 +217,22 @@ def test_a_closed_port_refuses_the_connection():
         assert failure_of(f"http://127.0.0.1:{port}/") == "refused the connection"
 
 
-@pytest.mark.parametrize(
-    ("code", "reason", "is_unreachable"),
-    [
-        (errno.EHOSTUNREACH, "could not be reached", True),
-        (errno.EMFILE, "was not checked: too many files are open on this machine", False),
-        (errno.EPROTO, "could not be reached", True),
-    ],
-)
-def test_a_fault_of_the_connection_has_its_reason_and_is_transient(code, reason, is_unreachable):
-    failure = explain_fault(pycurl.E_COULDNT_CONNECT, "Whatever", OSError(code, "Whatever"), 5.0)
-    assert (str(failure), failure.transient, isinstance(failure, Unreachable)) == (reason, True, is_unreachable)
+COULD_NOT_CONNECT = {
+    errno.EHOSTUNREACH: (True, "could not be reached"),
+    errno.EPROTO: (True, "could not be reached"),
+    errno.EMFILE: (False, "was not checked: too many files are open on this machine"),
+}
+OTHER_FAULTS = {pycurl.E_OPERATION_TIMEDOUT: True, pycurl.E_COULDNT_RESOLVE_HOST: True}
+OTHER_FAULTS |= {pycurl.E_PEER_FAILED_VERIFICATION: False, pycurl.E_SSL_CONNECT_ERROR: False}
+OTHER_FAULTS |= {pycurl.E_GOT_NOTHING: False, pycurl.E_RECV_ERROR: False}
 
 
-@pytest.mark.parametrize(
-    ("code", "is_unreachable"),
-    [
-        (pycurl.E_OPERATION_TIMEDOUT, True),
-        (pycurl.E_COULDNT_RESOLVE_HOST, True),
-        (pycurl.E_PEER_FAILED_VERIFICATION, False),
-        (pycurl.E_SSL_CONNECT_ERROR, False),
-        (pycurl.E_GOT_NOTHING, False),
-        (pycurl.E_RECV_ERROR, False),
-    ],
-)
-def test_only_a_host_without_a_connection_is_unreachable(code, is_unreachable):
-    assert isinstance(explain_fault(code, "Whatever", OSError(0, ""), 5.0), Unreachable) is is_unreachable
+def test_only_a_host_without_a_connection_is_unreachable():
+    for number, (is_unreachable, reason) in COULD_NOT_CONNECT.items():
+        failure = explain_fault(pycurl.E_COULDNT_CONNECT, "Whatever", OSError(number, "Whatever"), 5.0)
+        assert (isinstance(failure, Unreachable), str(failure), failure.transient) == (is_unreachable, reason, True)
+    for code, is_unreachable in OTHER_FAULTS.items():
+        assert isinstance(explain_fault(code, "Whatever", OSError(0, ""), 5.0), Unreachable) is is_unreachable, code
 
 
 def test_a_check_says_that_its_host_was_unreachable(server):
@@ -300,14 +280,6 @@ def test_an_endless_host_name_is_refused_before_it_is_converted(start, character
     location = (start + character * 20_000).encode()
     server.answer("/", raw=b"HTTP/1.1 302 Found\r\nLocation: " + location + b"\r\nContent-Length: 0\r\n\r\n")
     assert failure_of(server.url("/")) == "the redirect target has a host name that is too long"
-
-
-def test_a_path_may_be_long_and_have_double_slashes(server):
-    path = "/a//" + "b" * 1000 + "?c=http://" + "d" * 1000
-    server.redirect("/", path)
-    server.redirect("/relative", path[1:])
-    server.answer(path, body=b"hello")
-    assert fetch(server.url("/")).body == fetch(server.url("/relative")).body == b"hello"
 
 
 INVALID = {
@@ -366,14 +338,11 @@ LOST = {
 
 
 @pytest.mark.usefixtures("no_backoff")
-@pytest.mark.parametrize("fault", [*map(Reply, TRANSIENT), *(Reply(raw=raw) for raw in LOST.values())], ids=short)
-def test_a_transient_fault_is_retried(fault, server):
-    server.answer_in_turn("/", fault, fault, Reply(body=b"at last"))
-    assert fetch(server.url("/"), retries=2).body == b"at last"
-
-
 @pytest.mark.parametrize("raw", LOST.values(), ids=LOST)
-def test_a_connection_that_is_lost_again_and_again_is_named(raw, server):
+def test_a_lost_connection_is_tried_again_and_named_if_it_is_lost_each_time(raw, server):
+    lost = Reply(raw=raw)
+    server.answer_in_turn("/", lost, lost, Reply(body=b"at last"))
+    assert fetch(server.url("/"), retries=2).body == b"at last"
     server.answer("/", raw=raw)
     assert failure_of(server.url("/")) == "closed the connection too early"
 

@@ -14,7 +14,7 @@ from batches.tests.support.feedserver import WAIT_SECONDS
 from batches.tests.support.hostile import peak
 from batches.tests.support.time import put_forward
 
-from .conftest import quick_config, run_with
+from .conftest import asynchronous, quick_config, run_with, with_checker
 
 LARGE = 10 * SMALL_BYTES
 
@@ -29,29 +29,9 @@ def test_memory_is_limited_but_small_bodies_always_get_some():
     assert shares[2].grow(LARGE - 2 * SMALL_BYTES)
 
 
-def test_one_body_at_a_time_uses_the_reserve_until_all_are_received():
-    async def run() -> None:
-        memory = Memory(4 * LARGE, LARGE)
-        received = []
-
-        async def receive(number: int) -> None:
-            share = Share(memory)
-            for _ in range(20):  # each takes twice as much as all of them get
-                await share.wait_to_grow(LARGE // 20)
-                await asyncio.sleep(0)
-            received.append(number)
-            share.close()
-
-        async with asyncio.timeout(WAIT_SECONDS):
-            await asyncio.gather(*map(receive, range(30)))
-        assert sorted(received) == list(range(30))
-        assert memory.free == 3 * LARGE
-
-    asyncio.run(run())
-
-
 def test_a_cancelled_waiting_body_passes_its_turn_to_the_next():
-    async def run() -> None:
+    @asynchronous
+    async def _() -> None:
         memory = Memory(2 * LARGE, LARGE)
         holder, favoured, cancelled, waiting = (Share(memory) for _ in range(4))
         assert holder.grow(LARGE)
@@ -65,13 +45,12 @@ def test_a_cancelled_waiting_body_passes_its_turn_to_the_next():
         cancelled.close()
         assert (waiting.size, memory.free) == (LARGE, -LARGE)
 
-    asyncio.run(run())
-
 
 def test_only_bodies_with_enough_memory_wake_up():
     """Once all woke up at each change: with 20,000 hosts, waiting took ten times the CPU of the checks."""
 
-    async def run() -> None:
+    @asynchronous
+    async def _() -> None:
         memory = Memory(4 * LARGE, LARGE)
         holder, reserved = Share(memory), Share(memory)
         assert holder.grow(3 * LARGE)
@@ -88,11 +67,10 @@ def test_only_bodies_with_enough_memory_wake_up():
         for wait in waits[3:]:
             wait.cancel()
 
-    asyncio.run(run())
-
 
 def test_the_reserve_is_free_again_when_a_body_turns_out_small():
-    async def run() -> None:
+    @asynchronous
+    async def _() -> None:
         memory = Memory(2 * LARGE, LARGE)
         holder, unpacked, waiting = (Share(memory) for _ in range(3))
         assert holder.grow(LARGE - 2)
@@ -104,8 +82,6 @@ def test_the_reserve_is_free_again_when_a_body_turns_out_small():
         unpacked.resize(2)
         assert waiting.size == LARGE
         await wait
-
-    asyncio.run(run())
 
 
 def test_releasing_memory_twice_does_no_harm():
@@ -148,7 +124,8 @@ def test_waiting_for_memory_is_not_charged(server, monkeypatch):
     monkeypatch.setattr(client_module, "MEMORY_BYTES", 0)
     server.answer("/", bytes(size))
 
-    async def fetch(checker: HttpChecker) -> None:
+    @with_checker(timeout=timeout, max_body=size)
+    async def _(checker: HttpChecker) -> None:
         memory = checker._client.memory
         waits = asyncio.Event()
 
@@ -168,8 +145,6 @@ def test_waiting_for_memory_is_not_charged(server, monkeypatch):
         held.close()
         assert len((await waiting).body) == size
 
-    run_with(HttpChecker(quick_config(timeout=timeout, max_body=size)), fetch)
-
 
 @pytest.mark.parametrize(("packed_to", "waits"), [("a third", 0), ("a hundredth", 20)])
 def test_only_tightly_compressed_bodies_wait_for_memory_up_to_the_limit(server, monkeypatch, packed_to, waits):
@@ -181,7 +156,8 @@ def test_only_tightly_compressed_bodies_wait_for_memory_up_to_the_limit(server, 
         server.answer(f"/{number}", gzip.compress(body), headers={"Content-Encoding": "gzip"})
     asked = []
 
-    async def fetch_all(checker: HttpChecker) -> None:
+    @with_checker(per_host=count, max_body=limit)
+    async def _(checker: HttpChecker) -> None:
         async def grow(share: Share, size: int, original=Share.wait_to_grow) -> None:
             asked.append(size)
             await original(share, size)
@@ -192,5 +168,4 @@ def test_only_tightly_compressed_bodies_wait_for_memory_up_to_the_limit(server, 
         monkeypatch.setattr(Share, "wait_to_grow", grow)
         assert all(await asyncio.gather(*map(fetch, range(count))))
 
-    run_with(HttpChecker(quick_config(per_host=count, max_body=limit)), fetch_all)
     assert (len(asked) >= count, asked.count(limit)) == (True, waits)

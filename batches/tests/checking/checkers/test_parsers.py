@@ -18,7 +18,7 @@ from batches.checking.checkers.parsers import MAX_BYTES_IN_LOOP, Lane, Parsers
 from batches.checking.checkers.reading import Body, Reading, Unreadable
 from batches.tests.support.feedserver import WAIT_SECONDS
 
-from .conftest import item, link, page, quick_config, rss, run_with
+from .conftest import asynchronous, item, link, page, quick_config, rss, run_with
 
 LARGE = MAX_BYTES_IN_LOOP + 1
 
@@ -72,7 +72,8 @@ def test_small_documents_are_read_in_series_with_pauses_for_others(seconds_at_on
     monkeypatch.setattr(parsers_module, "SECONDS_AT_ONCE", seconds_at_once)
     monkeypatch.setattr(parsers_module, "read", lambda body, thoroughly: read_in.append(turn) or Reading())
 
-    async def work(parsers: Parsers) -> None:
+    @with_parsers
+    async def _(parsers: Parsers) -> None:
         nonlocal turn
         readings = [asyncio.create_task(parsers.read(body(size=10))) for _ in range(4)]
         readings[1].cancel()
@@ -80,7 +81,6 @@ def test_small_documents_are_read_in_series_with_pauses_for_others(seconds_at_on
             turn += 1
             await asyncio.sleep(0)
 
-    with_parsers(work)
     assert len(read_in) == 3
     assert len(set(read_in)) == turns
 
@@ -94,7 +94,7 @@ def test_a_large_feed_and_a_large_page_are_read_as_small_ones_are(server):
     server.answer("/", page(link("/feed"), "x" * LARGE))
     server.answer("/feed", rss(*(item(number % 60) for number in range(3000))))
     server.answer("/small", rss(*map(item, range(60))))
-    server.answer("/broken", rss("<title>a <b>b</b></title>"))
+    server.answer("/broken", rss("<title>a <b>b</title>"))
 
     async def check(checker: FeedChecker) -> list[Any]:
         return [
@@ -105,25 +105,6 @@ def test_a_large_feed_and_a_large_page_are_read_as_small_ones_are(server):
     assert found.stories == feed.stories == small.stories
     assert (found.feed_url, found.fingerprint) == (server.url("/feed"), feed.fingerprint)
     assert [story.title for story in broken.stories] == ["a b"]
-
-
-def test_a_large_document_that_was_read_before_is_hashed_once_and_not_read_again(server, monkeypatch):
-    server.answer("/", rss(*(item(number % 60) for number in range(3000))))
-    hashed = []
-
-    def count(body: Body, original=parsers_module.compute_fingerprint) -> str:
-        hashed.append(len(body.content))
-        return original(body)
-
-    async def check(checker: FeedChecker) -> None:
-        first = await checker.check(ProfileToCheck(1, server.url("/")))
-        monkeypatch.setattr(parsers_module, "compute_fingerprint", count)
-        monkeypatch.setattr(Parsers, "read", None)
-        again = await checker.check(ProfileToCheck(1, server.url("/"), fingerprint=first.fingerprint))
-        assert (again.ok, list(again.stories), again.fingerprint) == (True, [], first.fingerprint)
-        assert len(hashed) == 1
-
-    run_with(FeedChecker(quick_config()), check)
 
 
 # Limits
@@ -141,15 +122,14 @@ TOO_MUCH = {
 def test_a_document_that_exceeds_the_limits_of_its_process_fails_alone(command, reason, obedient, monkeypatch):
     monkeypatch.setattr(parsers_module, "QUICK_SECONDS", 1.0)
 
-    async def work(parsers: Parsers) -> None:
+    @with_parsers
+    async def _(parsers: Parsers) -> None:
         before = asyncio.create_task(parsers.read(body()))
         hostile = asyncio.create_task(parsers.read(body(command)))
         after = asyncio.create_task(parsers.read(body()))
         with pytest.raises(Unreadable, match=reason):
             await hostile
         assert (await before, await after) == (Reading(), Reading())
-
-    with_parsers(work)
 
 
 def test_a_process_that_does_not_answer_is_ended(obedient, monkeypatch, tmp_path):
@@ -164,7 +144,8 @@ def test_a_bug_in_the_process_is_an_error_with_its_traceback(obedient):
 
 
 def test_a_process_that_has_become_large_is_replaced(obedient):
-    async def work(parsers: Parsers) -> None:
+    @with_parsers
+    async def _(parsers: Parsers) -> None:
         await parsers.read(body())
         first = parsers._quick._process._process
         await parsers.read(body("grow"))
@@ -172,13 +153,12 @@ def test_a_process_that_has_become_large_is_replaced(obedient):
         assert first.poll() is not None
         assert parsers._quick._process._process is not first
 
-    with_parsers(work)
-
 
 def test_signals_for_the_worker_do_not_end_its_parser_processes(obedient):
     """Ctrl-C reaches them too, but running checks have the grace period to finish."""
 
-    async def work(parsers: Parsers) -> None:
+    @with_parsers
+    async def _(parsers: Parsers) -> None:
         await parsers.read(body())
         process = parsers._quick._process._process
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -186,14 +166,13 @@ def test_signals_for_the_worker_do_not_end_its_parser_processes(obedient):
         await parsers.read(body())
         assert parsers._quick._process._process is process
 
-    with_parsers(work)
-
 
 def test_a_process_that_is_reading_ends_when_the_checker_is_closed(obedient, tmp_path):
     path = pipe(tmp_path)
     processes = []
 
-    async def work(parsers: Parsers) -> None:
+    @with_parsers
+    async def _(parsers: Parsers) -> None:
         reading = asyncio.create_task(parsers.read(body(f"wait {path}")))
         fd = await arrive(path)
         processes.append(parsers._quick._process._process)
@@ -202,7 +181,6 @@ def test_a_process_that_is_reading_ends_when_the_checker_is_closed(obedient, tmp
             await reading
         os.close(fd)
 
-    with_parsers(work)
     assert processes[0].poll() == -signal.SIGKILL
 
 
@@ -212,7 +190,8 @@ def test_a_process_that_is_reading_ends_when_the_checker_is_closed(obedient, tmp
 def test_the_host_that_has_used_the_process_least_is_next_with_its_smallest_document(obedient, tmp_path):
     path, log = pipe(tmp_path), tmp_path / "log"
 
-    async def work(parsers: Parsers) -> None:
+    @with_parsers
+    async def _(parsers: Parsers) -> None:
         order = [("heavy", LARGE), ("heavy", LARGE + 1), ("light", LARGE + 9), ("light", LARGE + 8)]
         await parsers.read(body(f"log {log} start", host="heavy"))
         held = asyncio.create_task(parsers.read(body(f"wait {path}", host="busy")))
@@ -225,7 +204,6 @@ def test_the_host_that_has_used_the_process_least_is_next_with_its_smallest_docu
         os.close(fd)
         await asyncio.gather(held, *waiting)
 
-    with_parsers(work)
     sizes = [line.split()[-1] for line in log.read_text().splitlines()]
     assert sizes == ["start", *(str(LARGE + more) for more in (8, 9, 0, 1))]
 
@@ -234,7 +212,8 @@ def test_a_quick_document_does_not_wait_for_a_slow_one(obedient, tmp_path, monke
     path = pipe(tmp_path)
     monkeypatch.setattr(parsers_module, "read", lambda body, thoroughly: None)
 
-    async def work(parsers: Parsers) -> None:
+    @with_parsers
+    async def _(parsers: Parsers) -> None:
         slow = asyncio.create_task(parsers.read(body(f"wait {path}", size=1000)))
         fd = await arrive(path)
         assert await parsers.read(body()) == Reading()
@@ -242,13 +221,12 @@ def test_a_quick_document_does_not_wait_for_a_slow_one(obedient, tmp_path, monke
         os.close(fd)
         await slow
 
-    with_parsers(work)
-
 
 def test_waiting_for_a_process_and_its_reading_are_not_charged_to_the_check(obedient, tmp_path):
     path = pipe(tmp_path)
 
-    async def work(parsers: Parsers) -> None:
+    @with_parsers
+    async def _(parsers: Parsers) -> None:
         async def read(command: str) -> Clock:
             with Clock() as clock:
                 await parsers.read(body(command))
@@ -260,13 +238,12 @@ def test_waiting_for_a_process_and_its_reading_are_not_charged_to_the_check(obed
         os.close(fd)
         assert max([(await clock).charged for clock in clocks]) < 0.4
 
-    with_parsers(work)
-
 
 def test_checks_that_are_cancelled_leave_the_process_to_others(obedient, tmp_path):
     path = pipe(tmp_path)
 
-    async def work(parsers: Parsers) -> None:
+    @with_parsers
+    async def _(parsers: Parsers) -> None:
         reading = asyncio.create_task(parsers.read(body(f"wait {path}")))
         fd = await arrive(path)
         cancelled, waiting = (asyncio.create_task(parsers.read(body())) for _ in range(2))
@@ -278,11 +255,10 @@ def test_checks_that_are_cancelled_leave_the_process_to_others(obedient, tmp_pat
         os.close(fd)
         assert await waiting == Reading()
 
-    with_parsers(work)
-
 
 def test_a_turn_that_comes_when_its_check_is_cancelled_passes_to_the_next():
-    async def run() -> None:
+    @asynchronous
+    async def _() -> None:
         lane = Lane(1.0)
         await lane._wait_for_turn("a.example", 1)
         cancelled, waiting = (asyncio.create_task(lane._wait_for_turn("a.example", size)) for size in (1, 2))
@@ -292,5 +268,3 @@ def test_a_turn_that_comes_when_its_check_is_cancelled_passes_to_the_next():
         async with asyncio.timeout(WAIT_SECONDS):
             await waiting
         lane.close()
-
-    asyncio.run(run())

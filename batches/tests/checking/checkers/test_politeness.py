@@ -2,7 +2,6 @@
 
 import asyncio
 import itertools
-from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -12,21 +11,16 @@ from batches.checking.checkers import politeness
 from batches.checking.checkers.base import CheckResult, ProfileToCheck
 from batches.checking.checkers.http import HttpChecker
 from batches.checking.checkers.politeness import HostNote, HostPaused, HostSlots
-from batches.tests.support.feedserver import FeedServer, Reply
+from batches.tests.support.feedserver import FeedServer
 from batches.tests.support.time import put_forward
 
-from .conftest import fetch, quick_config, run_with
+from .conftest import asynchronous, with_checker
 
 
 @pytest.fixture
 def server(server: FeedServer) -> FeedServer:
     server.answer("/", body=b"a")
     return server
-
-
-def with_checker(**config: object) -> Callable[[Callable[[HttpChecker], Coroutine[Any, Any, None]]], None]:
-    """Runs the decorated coroutine with a checker at once."""
-    return lambda work: run_with(HttpChecker(quick_config(**config)), work)
 
 
 def start_fetches(checker: HttpChecker, *urls: str) -> list[asyncio.Task[Any]]:
@@ -89,12 +83,6 @@ def test_a_host_that_wants_a_pause_gets_no_request_and_the_others_do(status, hea
         await checker.fetch(server.url("/", host="127.0.0.2"))
 
     assert [request.host for request in server.requests] == ["127.0.0.1", "127.0.0.2"]
-
-
-@pytest.mark.usefixtures("no_backoff")
-def test_a_503_without_retry_after_is_retried(server):
-    server.answer_in_turn("/", Reply(503), Reply(body=b"at last"))
-    assert fetch(server.url("/"), retries=1).body == b"at last"
 
 
 def test_a_profile_that_redirects_to_a_paused_host_waits_for_that_one(server):
@@ -196,12 +184,12 @@ def test_a_host_that_has_refused_gets_requests_at_an_interval_until_it_has_answe
     slots, times = HostSlots(2), []
     clock.now += refuse(slots)
 
-    async def run() -> None:
+    @asynchronous
+    async def _() -> None:
         for _ in range(12):
             await request(slots)
             times.append(clock.now)
 
-    asyncio.run(run())
     gaps = [after - before for before, after in itertools.pairwise(times)]
     assert gaps[:3] == pytest.approx([1.0, 0.9, 0.81])
     assert gaps[-3:] == [0, 0, 0]
@@ -260,7 +248,8 @@ def test_a_host_that_is_well_again_is_noted_too(clock):
 
 
 def test_nothing_is_kept_of_hosts_that_are_not_in_use():
-    async def run() -> None:
+    @asynchronous
+    async def _() -> None:
         slots = HostSlots(per_host=2)
         for number in range(1000):
             await slots.take_slot(f"{number}.example")
@@ -270,11 +259,10 @@ def test_nothing_is_kept_of_hosts_that_are_not_in_use():
         used = len(slots.slots._taken), len(slots.slots._waiting)
         assert (*used, len(slots._manners), slots.take_notes()) == (0, 0, 0, [])
 
-    asyncio.run(run())
-
 
 def test_a_slot_that_is_given_to_a_check_as_it_is_cancelled_goes_to_the_next_one():
-    async def run() -> None:
+    @asynchronous
+    async def _() -> None:
         slots = HostSlots(per_host=1)
         await slots.take_slot("a.example")
         waiting = [asyncio.create_task(slots.take_slot("a.example")) for _ in range(3)]
@@ -285,8 +273,6 @@ def test_a_slot_that_is_given_to_a_check_as_it_is_cancelled_goes_to_the_next_one
         await waiting[2]
         slots.release("a.example")
         assert (slots.slots._taken, len(slots.slots._waiting)) == ({}, 0)
-
-    asyncio.run(run())
 
 
 def test_a_million_paused_hosts_do_not_fill_the_memory(monkeypatch):

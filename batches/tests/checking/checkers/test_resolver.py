@@ -16,7 +16,7 @@ from batches.tests.support.nameserver import SILENT, NameServer
 from batches.tests.support.processes import wait_until
 from batches.tests.support.time import Time
 
-from .conftest import quick_config, run_with
+from .conftest import quick_config, run_with, with_checker
 
 
 @pytest.fixture
@@ -107,7 +107,8 @@ def test_an_answer_is_remembered_for_as_long_as_it_says_but_at_most_a_minute(ttl
     names.ttl = ttl
     names.answer("a.example", ["192.0.2.1"])
 
-    async def work(resolver: Resolver) -> None:
+    @with_resolver
+    async def _(resolver: Resolver) -> None:
         await resolver.resolve("a.example")
         known = resolver._known["a.example"]
         now[0] += seconds - 0.5
@@ -117,27 +118,25 @@ def test_an_answer_is_remembered_for_as_long_as_it_says_but_at_most_a_minute(ttl
         await resolver.resolve("a.example")
         assert resolver._known["a.example"] is not known
 
-    with_resolver(work)
-
 
 def test_many_checks_wait_for_one_answer_about_a_name_and_a_cancelled_one_does_no_harm(names, monkeypatch):
     monkeypatch.setattr(resolver_module, "FIRST_SECONDS", 1.0)
     names.answer("a.example", SILENT, ["192.0.2.1"])
 
-    async def work(resolver: Resolver) -> None:
+    @with_resolver
+    async def _(resolver: Resolver) -> None:
         lookups = [asyncio.create_task(resolver.resolve("a.example")) for _ in range(20)]
         await asyncio.sleep(0)
         lookups.pop(0).cancel()
         assert await asyncio.gather(*lookups) == [["192.0.2.1"]] * 19
         assert names.asked == ["a.example"] * 2  # c-ares asks again
 
-    with_resolver(work)
-
 
 def test_the_number_of_lookups_at_once_is_limited_but_silent_ones_make_room(names, endless, monkeypatch):
     monkeypatch.setattr(resolver_module, "MAX_AT_ONCE", 3)
 
-    async def work(resolver: Resolver) -> None:
+    @with_resolver
+    async def _(resolver: Resolver) -> None:
         asked: list[str] = []
 
         def ask(name: str, flags: int) -> asyncio.Future[Any]:
@@ -155,32 +154,28 @@ def test_the_number_of_lookups_at_once_is_limited_but_silent_ones_make_room(name
         await resolver.close()
         await asyncio.gather(*lookups, return_exceptions=True)
 
-    with_resolver(work)
-
 
 def test_the_names_that_are_remembered_are_limited(names, monkeypatch):
     monkeypatch.setattr(resolver_module, "MAX_CACHED", 10)
 
-    async def work(resolver: Resolver) -> None:
+    @with_resolver
+    async def _(resolver: Resolver) -> None:
         for number in range(30):
             with pytest.raises(FetchError):
                 await resolver.resolve(f"{number}.example")
         assert list(resolver._known) == [f"{number}.example" for number in range(20, 30)]
 
-    with_resolver(work)
-
 
 def test_a_resolver_is_closed_at_once_whatever_it_waits_for(names, endless):
     names.answer("silent.example", SILENT)
 
-    async def work(resolver: Resolver) -> None:
+    @with_resolver
+    async def _(resolver: Resolver) -> None:
         lookup = asyncio.create_task(resolver.resolve("silent.example"))
         await asyncio.sleep(0)
         await resolver.close()
         with pytest.raises(NoAnswer, match=NO_ANSWER):
             await lookup
-
-    with_resolver(work)
 
 
 # With a checker
@@ -210,7 +205,8 @@ def test_names_without_an_answer_delay_no_other_and_are_not_charged(names, endle
     server.answer("/", body=b"a")
     waits: list[bool] = []
 
-    async def check(checker: HttpChecker) -> None:
+    @with_checker()
+    async def _(checker: HttpChecker) -> None:
         all_wait = asyncio.Event()
 
         def on_wait(begins: bool) -> None:
@@ -230,5 +226,3 @@ def test_names_without_an_answer_delay_no_other_and_are_not_charged(names, endle
         assert waits == [True] * 200  # each has left its place to another
         for task in silent:
             task.cancel()
-
-    run_with(HttpChecker(quick_config()), check)

@@ -7,6 +7,8 @@ import pytest
 from batches.checking.checkers import slots as slots_module
 from batches.checking.checkers.slots import LOAN_SECONDS, Slots, Wishes
 
+from .conftest import asynchronous
+
 
 class Clock:
     def __init__(self, monkeypatch):
@@ -37,10 +39,6 @@ async def let_run():
 
 def done(tasks):
     return [task.done() for task in tasks]
-
-
-def asynchronous(work):
-    asyncio.run(work())
 
 
 def test_a_domain_of_another_worker_has_no_slot_before_it_lends_one():
@@ -99,17 +97,6 @@ def test_a_loan_that_others_have_waited_for_long_enough_ends_after_the_request(c
         assert done(checks) == [True, True]
 
 
-def test_a_check_that_is_cancelled_while_it_waits_wants_nothing_any_more():
-    @asynchronous
-    async def _():
-        slots, _ = shared(2)
-        [check] = waiting(slots, "foreign")
-        await let_run()
-        check.cancel()
-        await let_run()
-        assert slots.take_wishes() == Wishes()
-
-
 def test_checks_that_wait_for_others_can_be_cancelled_and_the_rest_continues():
     @asynchronous
     async def _():
@@ -120,6 +107,7 @@ def test_checks_that_wait_for_others_can_be_cancelled_and_the_rest_continues():
         slots.cancel_waiting()
         await let_run()
         assert (done(own), [check.cancelled() for check in foreign]) == ([False], [True, True])
+        assert slots.take_wishes() == Wishes()
         slots.release("own")
         await let_run()
         assert done(own) == [True]
