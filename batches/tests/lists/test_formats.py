@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from batches.lists import imports, source
 from batches.lists.addresses import normalise_address
-from batches.lists.formats import FORMATS, read_profiles
+from batches.lists.formats import FORMATS, detect_format, read_profiles
 from batches.lists.imports import InvalidList
 
 from .corpus import EMPTY, WRITTEN, A, B, C, laughs, list_files
@@ -42,102 +42,14 @@ def refusal_of(content, **options):
     return refusal.value
 
 
-# Each format
-
-
-OPML = f"""<?xml version="1.0"?>
-    <OPML version="1.0"><head><title>x</title></head><body>
-      <outline text="Folder"><outline text="Deeper">
-        <outline text="A" title="Title of A" xmlUrl="{A}feed" htmlUrl="{A}"/>
-      </outline></outline>
-      <!-- <outline xmlUrl="https://comment.example/"/> --><?php echo 1 ?>
-      <Outline TEXT="B &amp; C" XMLURL=" {B}?x=1&amp;y=2 "/>
-      <outline text="page" xmlUrl="" htmlUrl="{C}"/>
-      <outline xmlUrl="feed://d.example/rss"/>
-      <o:outline xmlns:o="urn:other" xmlUrl="https://e.example/"/>
-    </body></OPML>"""
-OUTLINE = '<outline xmlUrl="https://a/"/>'
-JSON_LINES = f"""
-    "{A}"
-    {{"url": "{B}", "name": "B", "more": [1]}}
-
-    {{"name": 5, "url": "{C}"}}"""
-CYRILLIC = f'<?xml version="1.0" encoding="windows-1251"?><opml><outline text="Новости" xmlUrl="{A}"/></opml>'
-
-#: A list, its profiles, and the lines and texts of its rejects.
-LISTS = {
-    "blank lines and comments": (f"# my list\n\n{A}\n   \n  # more\n\t{B} \n", [(A, ""), (B, "")], []),
-    **{
-        f"{end!r} as line end": (end.join([f"\ufeff{A}", "", "nonsense"]), [(A, "")], [(3, "nonsense")])
-        for end in ("\n", "\r\n", "\r")
-    },
-    **{
-        f"separated by {sign!r}": (
-            f'Name{sign} URL {sign}note\r\n"A, the; really\ttabbed"{sign}{A}{sign}x\r\n{sign}{B}\r\n',
-            [(A, "A, the; really tabbed"), (B, "")],
-            [],
-        )
-        for sign in ",;\t"
-    },
-    "blanks after commas": (f'name, url\n"A, B", "{A}"\n', [(A, "A, B")], []),
-    "the delimiter that gives a url column": (f'"last, first";url\nA;{A}?b,c\n', [(f"{A}?b,c", "")], []),
-    "one column": (f'"url"\n{A},not a name\n', [(A, "")], []),
-    "rows of several lines": (
-        f'url,name\n\n{A},"two\nlines"\nnonsense,"also\ntwo"\n,no address\n , \nshort\n',
-        [(A, "two lines")],
-        [(5, "nonsense"), (7, ""), (9, "short")],
-    ),
-    "nested outlines, written in many ways": (
-        OPML,
-        [
-            (f"{A}feed", "Title of A"),
-            (f"{B}?x=1&y=2", "B & C"),
-            (C, "page"),
-            ("http://d.example/rss", ""),
-            ("https://e.example/", ""),
-        ],
-        [],
-    ),
-    "outlines that are not addresses": (
-        f'<opml>\n{OUTLINE}\n\n<outline xmlUrl="ftp://b"/>\n<outline xmlUrl=""/></opml>',
-        [("https://a/", "")],
-        [(4, "ftp://b"), (5, "")],
-    ),
-    "an outline beyond line 65,535": (
-        f'<opml>{OUTLINE}{chr(10) * 70_000}<outline xmlUrl="x"/></opml>',
-        [("https://a/", "")],
-        [(70_001, "x")],
-    ),
-    "OPML that names its own encoding": (CYRILLIC.encode("cp1251"), [(A, "Новости")], []),
-    "strings and objects": (JSON_LINES, [(A, ""), (B, "B"), (C, "")], []),
-    "a name with what a terminal or a database rejects": (
-        json.dumps({"url": A, "name": "\x1b[31mred\x00 \x9b \ud800"}),
-        [(A, "[31mred \ufffd")],
-        [],
-    ),
-    "a reject with what a terminal rejects": (
-        f"{A}\nbad \x1b[31m\x00 ".encode() + b"\x81" + b"x" * 500,
-        [(A, "")],
-        [(2, "bad [31m \ufffd" + "x" * 190)],
-    ),
-}
-
-
-@pytest.mark.parametrize("label", LISTS)
-def test_a_list_gives_its_profiles_and_its_rejects(label):
-    written, profiles, rejects = LISTS[label]
-    content = written if isinstance(written, bytes) else written.encode()
-    options = {"format": "jsonl"} if written is JSON_LINES else {}
-    assert profiles_of(content, **options) == profiles
-    assert rejects_of(content, **options) == rejects
-
-
-def test_a_line_that_is_not_an_address_is_rejected_with_its_reason():
-    result = read_profiles(b"https://a.example/\nwww.example.com\nhttps://example.com/\x81\nhttps://b.example/")
-    assert [(reject.line, reject.text, reject.reason) for reject in result.rejects] == [
-        (2, "www.example.com", "It has no scheme; start it with https://."),
-        (3, "https://example.com/\ufffd", "It contains bytes that are not UTF-8, or half of a surrogate pair."),
-    ]
+def test_a_line_that_is_not_an_address_is_rejected_with_its_number_text_and_reason():
+    lines = (b"\xef\xbb\xbfhttps://a.example/", b"", b"www.\x1b[31m\x00 " + b"x" * 500, b"https://example.com/\x81")
+    for end in (b"\n", b"\r\n", b"\r"):
+        result = read_profiles(end.join(lines))
+        assert [(reject.line, reject.text, reject.reason) for reject in result.rejects] == [
+            (3, "www. [31m " + "x" * 190, "It contains a control character (U+001B)."),
+            (4, "https://example.com/\ufffd", "It contains bytes that are not UTF-8, or half of a surrogate pair."),
+        ]
 
 
 def test_opml_never_fetches_its_dtd():
@@ -181,10 +93,20 @@ with_names = pytest.mark.parametrize("format", ["csv", "opml", "jsonl"])
 in_every_format = pytest.mark.parametrize("format", FORMATS)
 
 
+#: The beginnings of lists.
+STARTS = {
+    "text": [A, f"# mine, ours\n{A}", f"{A}\nurl,name", "url list", f"<{A}>"],
+    "csv": ['"url"\n', "Name; URL ;note\n", "name\tlink", '"last, first";url', f'"one",{A}', f"one|{A}", "sep=^\n"],
+    "opml": ["<OPML>", "<?xml version='1.0'?>", "<!-- mine -->", f"My list: <o:opml>{A}", "<html>"],
+    "jsonl": ["{", "[", f'["{A}"]', f'[[{{"url": "{A}"}}]]'],
+}
+
+
 @in_every_format
 def test_the_content_decides_the_format_of_a_list_without_a_name(format):
-    for start in (b"", b"\xef\xbb\xbf", b"\n\n" if format != "opml" else b""):
-        assert profiles_of(start + write(format, [A, B])) == [(A, ""), (B, "")]
+    for start in ("", "\ufeff", "\n\n"):
+        assert [detect_format((start + text).encode()) for text in STARTS[format]] == [format] * len(STARTS[format])
+        assert profiles_of(start.encode() + write(format, [A, B])) == [(A, ""), (B, "")]
 
 
 @pytest.mark.parametrize(

@@ -141,6 +141,12 @@ COLUMNS = {
     "a title called like a column above": (f"Feeds\nName,URL\none,{A}\n", [ONE]),
     "a title above a header that only its addresses show": (f"Blogroll\nTitel;Adresse\none;{A}\n", [ONE]),
     "a fault before the first address": (f"Name,URL\ntwo,b.example\none,{A}\n", [ONE], [(2, NO_SCHEME)]),
+    "one column": (f'"url"\n{A},not a name\n', [(A, "")]),
+    "rows of several lines": (
+        f'url,name\n\n{A},"two\nlines"\nwww.x,"also\ntwo"\n,no address\n , \nwww.y\n',
+        [(A, "two lines")],
+        [(5, NO_SCHEME), (7, "It is empty."), (9, NO_SCHEME)],
+    ),
     "no address in the first 50 rows": (
         lines("Name,Link", *["two,b.example"] * 60, f"one,{A}"),
         [ONE],
@@ -159,6 +165,8 @@ SEPARATORS = {
         f"sep={sign}": (f"sep={sign}\r\nurl{sign}name\r\n{A}{sign}one\r\n{B}{sign}two\r\n", [ONE, TWO])
         for sign in ",;|\t^"
     },
+    "blanks behind it": (f'name, url\n"one, more", "{A}"\n', [(A, "one, more")]),
+    "the one that gives a column of addresses": (f'"last, first";url\nA;{A}?b,c\n', [f"{A}?b,c"]),
     "sep= in quotes and capitals": (f'"SEP=;"\n\nName;URL\none;{A}\n', [ONE]),
     "sep= without a header": (f"sep=;\n{A};one\n{B};two\n", [ONE, TWO]),
     "sep= with a mark": (f"\ufeffsep=;\r\nurl;name\r\n{A};one\r\n", [ONE]),
@@ -220,7 +228,6 @@ ENCODINGS = {
     "list.txt": {
         "Unicode text of Excel, as text": (f"Name\tURL\r\n{GREEK}\t{A}\r\n".encode("utf-16"), [(A, GREEK)]),
         "Notepad's ANSI": (text_of("café").encode("cp1252"), [f"{A}caf%C3%A9", B]),
-        "Notepad's Unicode": (text_of("café").encode("utf-16"), [f"{A}caf%C3%A9", B]),
         "half a surrogate pair": (
             text_of("x\ud800").encode("utf-16", "surrogatepass"),
             [B],
@@ -240,7 +247,6 @@ ENCODINGS = {
         "utf-16 without a mark": (opml_of(GREEK, "utf-16").encode("utf-16-be"), [(A, GREEK), TWO]),
     },
     "list.jsonl": {
-        "utf-16": (f'"{A}"\n"{B}"\n'.encode("utf-16"), [A, B]),
         "cp1252": (f'{{"url": "{A}", "name": "Größe"}}\n'.encode("cp1252"), [(A, "Größe")]),
     },
 }
@@ -262,6 +268,10 @@ OBJECTS = {
     },
     "the best of several": (f'{{"site_url": "{C}", "feed_url": "{A}", "id": 5, "title": "one"}}\n', [ONE]),
     "our own exports": (f'{{"url": "{A}", "name": "one", "feed_url": "{C}"}}\n', [ONE]),
+    "a name with what a terminal or a database rejects": (
+        json.dumps({"url": A, "name": "\x1b[31mred\x00 \x9b \ud800"}),
+        [(A, "[31mred \ufffd")],
+    ),
     "a field of another type": (f'{{"url": 5, "link": "{A}", "name": ["x"], "title": "one"}}\n', [ONE]),
 }
 DOCUMENTS = {
@@ -309,6 +319,7 @@ DOCUMENTS = {
 }
 
 KINDS = [
+    ("text", "list.txt", {"blank lines and comments": (f"# my list\n\n{A}\n   \n  # more\n\t{B} \n", [A, B])}),
     ("OPML with a slip", "list.opml", SLIPS),
     ("attributes", "list.opml", FIELDS),
     ("columns", "list.csv", COLUMNS),
