@@ -1,11 +1,11 @@
 """The interface of checkers: a checker gets one profile, fetches it once and returns the result. No database."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from types import NoneType
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self, get_args, get_type_hints
 
 from batches.conf import Config
 
@@ -63,15 +63,10 @@ class CheckResult(NamedTuple):
     is_unreachable: bool = False
 
 
-OPTIONAL_TEXT = (str, NoneType)
-TYPES: Mapping[str, tuple[type, ...]] = {
-    "http_status": (int, NoneType),
-    "duration": (int, float),
-    "stories": (Sequence,),
-    "published": (datetime, NoneType),
-    **dict.fromkeys(("ok", "reads_stories", "host_paused", "is_unreachable"), (bool,)),
-    **dict.fromkeys(("error", "id", "title", "url"), (str,)),
-    **dict.fromkeys(("feed_url", "etag", "last_modified", "fingerprint", "moved_to"), OPTIONAL_TEXT),
+#: The types of fields. A duration can be a whole number, and stories are checked one by one.
+TYPES: dict[type, dict[str, Any]] = {
+    CheckResult: get_type_hints(CheckResult) | {"duration": int | float, "stories": Sequence},
+    Story: get_type_hints(Story),
 }
 
 
@@ -93,10 +88,10 @@ def require_result(result: object) -> CheckResult:
 
 @lru_cache(maxsize=1000)  # nearly all results have one of a few combinations of types
 def require_types(kind: type[CheckResult | Story], types: tuple[type, ...]) -> None:
-    for name, found in zip(kind._fields, types, strict=True):
-        if not issubclass(found, TYPES[name]):
-            wanted = " or ".join("None" if allowed is NoneType else allowed.__name__ for allowed in TYPES[name])
-            raise TypeError(f"it returned a {kind.__name__} with {name} of type {found.__name__}, not {wanted}")
+    for (name, wanted), found in zip(TYPES[kind].items(), types, strict=True):
+        if not issubclass(found, wanted):
+            allowed = " or ".join("None" if one is NoneType else one.__name__ for one in get_args(wanted) or [wanted])
+            raise TypeError(f"it returned a {kind.__name__} with {name} of type {found.__name__}, not {allowed}")
 
 
 class FetchError(Exception):
