@@ -147,7 +147,7 @@ class Transfer:
         self._limit = limit
         self._received = 0
         self._linger: asyncio.TimerHandle | None = None
-        self._news: asyncio.Future[None] | None = None
+        self.news = asyncio.Event()  # it has ended or needs memory
         self.curl.setopt(pycurl.URL, target.url)
         self.curl.setopt(pycurl.REQUEST_TARGET, target.path)
         self.curl.setopt(pycurl.HTTPHEADER, headers)
@@ -173,12 +173,6 @@ class Transfer:
         self.curl.setopt(pycurl.COOKIELIST, "ALL")
         self._idle.append(self)
 
-    async def wait(self) -> None:
-        """Wait until the request has ended or needs memory."""
-        if not (self.has_ended or self.room_needed):
-            self._news = asyncio.get_running_loop().create_future()
-            await self._news
-
     def go_on(self) -> None:
         """Resume a transfer that was paused for lack of memory."""
         self.room_needed = 0
@@ -188,7 +182,7 @@ class Transfer:
         if not self.has_ended:
             self.has_ended = True
             self.fault = fault
-            self._tell()
+            self.news.set()
 
     def drop_unsent(self) -> None:
         """Call it before the connection is closed. While the network is down, the operating system keeps unsent data.
@@ -203,10 +197,6 @@ class Transfer:
         if self._linger:
             self._linger.cancel()
         self.head, self.body = [], []
-
-    def _tell(self) -> None:
-        if self._news is not None and not self._news.done():
-            self._news.set_result(None)
 
     # Called by libcurl:
 
@@ -249,7 +239,7 @@ class Transfer:
             needed = self._received + len(piece) - self.share.size
             if needed > 0 and not self.share.grow(needed):
                 self.room_needed = needed
-                self._tell()
+                self.news.set()
                 return int(pycurl.WRITEFUNC_PAUSE)
             self.body.append(piece)
         self._received = received
@@ -328,7 +318,8 @@ class Client:
         self._multi.add_handle(transfer.curl)
         try:
             while True:
-                await transfer.wait()
+                await transfer.news.wait()
+                transfer.news.clear()
                 if transfer.has_ended:
                     return read_response(transfer)
                 with not_charged(keeps_place=True):  # its connection is open

@@ -86,12 +86,9 @@ class Clock:
     def cancel_if_over(self) -> None:
         """Cancel the block if its time is used up."""
         if not self.is_over and self._limit is not None and self.charged >= self._limit:
-            self._end()
-
-    def _end(self) -> None:
-        self.is_over = True
-        if self._task:
-            self._task.cancel()
+            self.is_over = True
+            if self._task:
+                self._task.cancel()
 
 
 class Watch:
@@ -146,7 +143,11 @@ def charged_seconds() -> float:
 @contextmanager
 def not_charged(*, keeps_place: bool = False) -> Iterator[None]:
     """Stop the clocks of this check while the block waits for our own resources."""
-    stopped = list(_clocks_around())
+    clock = _innermost.get()
+    stopped: list[Clock] = []
+    while clock:
+        stopped.append(clock)
+        clock = clock._around
     leaving = [clock._on_wait for clock in stopped if clock._on_wait and not keeps_place]
     for clock in stopped:
         clock._stop()
@@ -159,10 +160,3 @@ def not_charged(*, keeps_place: bool = False) -> Iterator[None]:
             clock._go_on()
         for on_wait in leaving:
             on_wait(False)
-
-
-def _clocks_around() -> Iterator[Clock]:
-    clock = _innermost.get()
-    while clock is not None:
-        yield clock
-        clock = clock._around

@@ -54,17 +54,13 @@ class Memory:
         while self._waiting:
             turn = self._waiting[0]
             if not turn.given.done():  # otherwise it was cancelled
-                if not (turn.share.grow(turn.size) or self._favour(turn)):
-                    break
+                if not turn.share.grow(turn.size):
+                    if self._favoured:
+                        break
+                    self._favoured = turn.share  # it gets the reserve
+                    turn.share.grow(turn.size)
                 turn.given.set_result(None)
             self._waiting.popleft()
-
-    def _favour(self, turn: Turn) -> bool:
-        """Give the share the reserve, if it is free."""
-        if self._favoured:
-            return False
-        self._favoured = turn.share
-        return turn.share.grow(turn.size)
 
 
 class Share:
@@ -93,6 +89,4 @@ class Share:
 
     def close(self) -> None:
         """Release all of it. Closing twice does no harm."""
-        if self.size:
-            size, self.size = self.size, 0
-            self._memory.release(self, size)
+        self.resize(0)
