@@ -99,13 +99,11 @@ def describe_schedule(expression: str) -> str:
 def _parse(expression: str, after: datetime) -> CronSim:
     fields = expression.split()
     if len(fields) != 5:
-        message = choose_plural(
-            "%(expression)s has %(count)s field, not 5. "
-            "Write minute, hour, day of the month, month and day of the week, such as “30 6 * * 1-5”.",
-            "%(expression)s has %(count)s fields, not 5. "
-            "Write minute, hour, day of the month, month and day of the week, such as “30 6 * * 1-5”.",
-            count=len(fields),
+        message = Sentence(
+            "%(expression)s needs 5 fields, not %(count)s: "
+            "minute, hour, day of the month, month and day of the week, such as “30 6 * * 1-5”.",
             expression=_quote(expression),
+            count=len(fields),
         )
         raise InvalidSchedule(message)
     try:
