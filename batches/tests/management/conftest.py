@@ -1,9 +1,23 @@
 import pytest
 
+from batches.tests.support.factories import unchanged
 from batches.tests.support.terminal import manage
 from batches.tests.support.working import commands, configure, script, server
 
 __all__ = ["commands", "configure", "manage", "script", "server"]
+
+
+@pytest.fixture
+def refuse(manage):
+    """Runs a command that is refused and changes nothing, and returns the reason."""
+
+    def run(*arguments):
+        with unchanged():
+            output = manage(*arguments)
+        assert (output.code, output.out) == (1, "")
+        return output.err
+
+    return run
 
 
 @pytest.fixture

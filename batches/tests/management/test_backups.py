@@ -48,7 +48,7 @@ def run(*command):
     return result.stdout
 
 
-def go_on(restored_url, let_answer):
+def go_on(restored_url, let_answer, server):
     """With the restored database on another machine. The worker of the backup sends no heartbeat there."""
     with Commands(restored_url) as restored:
         assert_sound(restored, BATCHES_LEASE_SECONDS="600")
@@ -56,6 +56,8 @@ def go_on(restored_url, let_answer):
         worker = restored.start_worker(lease_seconds=1)
         worker.wait_for(lambda: "Finished “it”: 5 ok, 0 failed" in worker.err)
         assert_sound(restored)
+    assert [server.hits(f"/{number}") for number in range(3)] == [1, 1, 1]
+    wait_until(lambda: Batch.objects.get().status == Batch.Status.DONE)  # where the backup was made
 
 
 def assert_sound(restored, **environ):
@@ -75,9 +77,7 @@ def test_a_run_continues_in_a_copy_of_sqlite(run_in_its_middle, server, database
     program = shutil.which("sqlite3") or skip_or_fail("sqlite3 is not installed.")
     copy = tmp_path / "copy.sqlite3"
     run(program, database_url.removeprefix("sqlite:///"), ".timeout 20000", statement.format(copy))
-    go_on(f"sqlite:///{copy}", run_in_its_middle)
-    assert [server.hits(f"/{number}") for number in range(3)] == [1, 1, 1]
-    wait_until(lambda: Batch.objects.get().status == Batch.Status.DONE)  # where the backup was made
+    go_on(f"sqlite:///{copy}", run_in_its_middle, server)
 
 
 def read_litestream_url():
@@ -110,9 +110,7 @@ def test_a_run_continues_in_a_replica_of_litestream(commands, server, database_u
         return done.returncode == 0 and count_results(restored) == 3
 
     wait_until(is_restored, litestream.describe)
-    go_on(f"sqlite:///{restored}", let_answer)
-    assert [server.hits(f"/{number}") for number in range(3)] == [1, 1, 1]
-    wait_until(lambda: Batch.objects.get().status == Batch.Status.DONE)  # beside Litestream
+    go_on(f"sqlite:///{restored}", let_answer, server)
 
 
 def count_results(path):
@@ -132,6 +130,4 @@ def test_a_run_continues_in_a_dump_of_postgresql(run_in_its_middle, server, data
         postgres.execute("CREATE DATABASE restored")
     restored_url = database_url.replace("/batches?", "/restored?")
     run(str(binaries / "pg_restore"), "--exit-on-error", f"--dbname={restored_url}", str(dump))
-    go_on(restored_url, run_in_its_middle)
-    assert [server.hits(f"/{number}") for number in range(3)] == [1, 1, 1]
-    wait_until(lambda: Batch.objects.get().status == Batch.Status.DONE)
+    go_on(restored_url, run_in_its_middle, server)

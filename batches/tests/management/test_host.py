@@ -34,8 +34,3 @@ def test_the_hosts_that_fail_most_come_first(manage, profiles):
     assert (fine["host"], fine["failing"], fine["paused_until"]) == ("fine.example", 0, None)
     for nothing in ("no", "\udcffno"):
         assert manage("host", "list", "--search", nothing).out == "No failing host has this in its name.\n"
-
-
-def test_no_host_fails(manage):
-    assert manage("host", "list").out == "No host fails.\n"
-    assert manage("host", "list", "--json").out == "[]\n"

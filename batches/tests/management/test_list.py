@@ -9,17 +9,11 @@ from batches.batch_manager import BatchManager
 from batches.conf import command_line
 from batches.models import Batch, BatchLog, Profile, ProfileList, vocabulary
 from batches.tests.support.factories import last_line, make_batch, make_list, start_run, unchanged, urls, urls_of
+from batches.tests.support.terminal import Terminal
 
 pytestmark = pytest.mark.django_db
 
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
-
-
-class Terminal(io.StringIO):
-    """Standard input of a person who has typed this."""
-
-    def isatty(self):
-        return True
 
 
 @pytest.fixture
@@ -64,14 +58,14 @@ def test_a_list_is_created_without_profiles_or_from_standard_input(manage):
         (["run", UNKNOWN], f"No list has the name or ID '{UNKNOWN}'."),
         (["delete", "\0"], "No list has the name or ID '"),
         (["export", "\ud800"], "No list has the name or ID '"),
+        (["schedule", "taken", "0 0 30 2 *"], "The day of month of “0 0 30 2 *” is not valid, or never comes."),
+        (["schedule", "taken", "0 6 * * *", "--time-zone", "Mars"], "“Mars” is not a known time zone."),
+        (["schedule", "taken", "0 * * * *", "--delay", "60"], "A delay has to be shorter than the time between two"),
     ],
 )
-def test_a_refused_action_exits_with_1_and_says_what_to_do(manage, arguments, message):
+def test_a_refused_action_exits_with_1_and_says_what_to_do(refuse, arguments, message):
     make_list("taken", 1), make_list("other")
-    with unchanged():
-        output = manage("list", *arguments)
-    assert (output.code, output.out) == (1, "")
-    assert output.err.startswith(message)
+    assert refuse("list", *arguments).startswith(message)
 
 
 def test_a_dry_run_changes_nothing(manage, file):
@@ -92,7 +86,6 @@ def test_a_dry_run_changes_nothing(manage, file):
 
 
 def test_all_lists_are_shown_with_their_sizes(manage):
-    assert manage("list", "show").out == f"No lists. Create one: {command_line('list create NAME FILE')}\n"
     news, press = make_list("News", 1200, priority=2), make_list("A press", 1)
     assert manage("list", "show").out.splitlines() == [
         "name     profiles  prio  checker  next run  id",
@@ -114,11 +107,7 @@ def test_a_list_is_shown_with_its_runs_and_its_log(manage):
     assert "create_list" in output
     shown = json.loads(manage("list", "show", "News", "--json").out)
     assert [(batch["id"], batch["list"]) for batch in shown["runs"]] == [(str(run.pk), str(found.pk))]
-
-
-def test_one_new_story_of_a_run_is_not_several(manage):
-    run = BatchManager().run_list(make_list("News", 1).pk)
-    Batch.objects.filter(pk=run.pk).update(stories_found=1)
+    Batch.objects.update(stories_found=1)
     assert f", 1 new story  {run.pk}\n" in manage("list", "show", "News").out
 
 
@@ -128,21 +117,6 @@ def test_a_list_is_found_by_its_name_before_an_id_that_begins_like_it(manage):
     assert json.loads(manage("list", "show", named.name, "--json").out)["id"] == str(named.pk)
 
 
-def test_no_control_characters_of_names_reach_the_terminal(manage, file):
-    hostile = ProfileList.objects.create(name="News\x1b[2J")
-    path = file(["https://a.example/"])
-    for arguments in (
-        ["show"],
-        ["show", hostile.pk],
-        ["add", hostile.pk, path],
-        ["run", hostile.pk],
-        ["run", hostile.pk],
-    ):
-        output = manage("list", *arguments)
-        assert "\x1b" not in output.out + output.err, arguments
-        assert "News [2J" in output.out + output.err, arguments
-
-
 # Editing
 
 
@@ -150,12 +124,7 @@ def test_attributes_are_changed(manage):
     found = make_list("News")
     assert manage("list", "change", "News", "--name", "Press", "--priority", "0").out == "“Press” was changed.\n"
     changed = json.loads(manage("list", "change", "Press", "--priority", "7", "--checker", "http", "--json").out)
-    assert (changed["id"], changed["name"], changed["priority"], changed["checker"]) == (
-        str(found.pk),
-        "Press",
-        7,
-        "http",
-    )
+    assert changed.items() >= {"id": str(found.pk), "name": "Press", "priority": 7, "checker": "http"}.items()
 
 
 def test_profiles_are_added_and_removed(manage, file):
@@ -244,22 +213,6 @@ def test_a_schedule_is_set_shown_in_words_and_switched_off(manage, settings):
     assert manage("list", "schedule", "News", "").out.startswith("“News”: no schedule")
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["0 0 30 2 *"], "The day of month of “0 0 30 2 *” is not valid, or never comes."),
-        (["0 6 * * *", "--time-zone", "Mars"], "“Mars” is not a known time zone."),
-        (["0 * * * *", "--delay", "60"], "A delay has to be shorter than the time between two runs, 60 minutes."),
-    ],
-)
-def test_an_impossible_schedule_is_refused(manage, arguments, message):
-    make_list("News")
-    with unchanged():
-        output = manage("list", "schedule", "News", *arguments)
-    assert (output.code, output.out) == (1, "")
-    assert output.err.startswith(message)
-
-
 # Running and deleting
 
 
@@ -273,26 +226,15 @@ def test_a_list_is_run(manage):
         assert manage("list", "run", "News").err == "A run of “News” is already waiting at position 2."
     start_run(run)
     assert BatchManager().complete_batch(run.pk)
-    assert json.loads(manage("list", "run", "News", "--json").out)["previous"] == str(run.pk)
-
-
-def test_a_list_is_run_before_all_others(manage):
-    found, first = make_list("News", 3), make_batch("first", 1)
-    start_run(first)
-    output = manage("list", "run", "News", "--now").out.splitlines()
-    assert output[1:] == ["“News” was started. A worker will begin shortly."]
-    first.refresh_from_db()
-    assert (found.runs.get().status, first.position) == ("running", 1)
-    assert BatchManager().complete_batch(found.runs.get().pk)
-    assert json.loads(manage("list", "run", "News", "--now", "--json").out)["status"] == "running"
+    again = json.loads(manage("list", "run", "News", "--now", "--json").out)
+    assert (again["previous"], again["status"]) == (str(run.pk), "running")
 
 
 def test_a_list_is_deleted_after_a_question(manage):
     make_list("News", 3)
     with unchanged():
         output = manage("list", "delete", "News", stdin=Terminal("\n"))
-    assert (output.code, output.err) == (1, "Nothing was deleted.")
-    assert "Delete the list “News” with 3 profiles? [y/N] " in output.out
+    assert output == (1, "Delete the list “News” with 3 profiles? [y/N] ", "Nothing was deleted.")
     assert manage("list", "delete", "News", stdin=Terminal("y\n")).out.endswith("“News” was deleted.\n")
     assert not ProfileList.objects.exists()
     make_list("Press")

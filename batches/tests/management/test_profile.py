@@ -1,6 +1,5 @@
 """`manage.py profile`: profiles are forgotten by address or ID, counted first; those that rest are checked again."""
 
-import io
 import json
 from datetime import timedelta
 
@@ -12,6 +11,7 @@ from batches.management.output import when
 from batches.models import Batch, BatchLog, Profile
 from batches.queue.refusals import Code, Refusal
 from batches.tests.support.factories import make_batch, make_list, ok, record_one, start_run, unchanged, urls
+from batches.tests.support.terminal import Terminal
 
 pytestmark = pytest.mark.django_db
 
@@ -23,11 +23,6 @@ def profiles():
     make_list("people", 2)
     record_one(start_run(make_batch("it", 3)), ok("a", "b"))
     return list(Profile.objects.order_by("pk"))
-
-
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
 
 
 def test_profiles_are_named_by_address_or_id_and_each_counts_once(manage, profiles):
@@ -69,12 +64,10 @@ def test_a_terminal_is_asked_first(manage, profiles):
         ("\x1b[31m", "is neither an address nor an ID"),
     ],
 )
-def test_an_unknown_profile_is_refused_before_anything_is_deleted(manage, profiles, wanted, sentence):
-    with unchanged():
-        output = manage("profile", "forget", urls(1)[0], wanted)
-    assert (output.code, output.out) == (1, "")
-    assert sentence in output.err
-    assert "\x1b" not in output.err
+def test_an_unknown_profile_is_refused_before_anything_is_deleted(refuse, profiles, wanted, sentence):
+    reason = refuse("profile", "forget", urls(1)[0], wanted)
+    assert sentence in reason
+    assert "\x1b" not in reason
 
 
 def test_a_refusal_is_reported_and_the_others_are_forgotten(manage, profiles, monkeypatch):
@@ -128,19 +121,19 @@ def test_they_are_checked_now_in_a_new_batch(manage, resting, arguments, count):
     assert json.loads(manage("profile", "check", *arguments, "--json").out)["name"] == "Check now"
 
 
+NAME_THEM = "Name the profiles, or use --resting (with --host for those at one host)."
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        ([], "Name the profiles, or use --resting (with --host for those at one host)."),
-        (["--resting", "1"], "Name the profiles, or use --resting (with --host for those at one host)."),
-        (["1", "--host", "example.org"], "Name the profiles, or use --resting (with --host for those at one host)."),
+        ([], NAME_THEM),
+        (["--resting", "1"], NAME_THEM),
+        (["1", "--host", "example.org"], NAME_THEM),
         (["--resting", "--host", "other.example"], "No profile rests. Nothing was created."),
         (["--resting", "--host", "a/b"], "a/b: "),
         (["https://unknown.example/"], "No profile has the address https://unknown.example/."),
     ],
 )
-def test_a_refused_check_exits_with_1(manage, resting, arguments, reason):
-    with unchanged():
-        output = manage("profile", "check", *arguments)
-    assert output.code == 1
-    assert output.err.startswith(reason)
+def test_a_refused_check_exits_with_1(refuse, resting, arguments, reason):
+    assert refuse("profile", "check", *arguments).startswith(reason)

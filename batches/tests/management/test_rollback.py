@@ -82,7 +82,9 @@ def versions(empty_database, former_code):
         yield Version(commands, [sys.executable, str(former_code / "manage.py")]), Version(commands, MANAGE)
 
 
-def walk_there_and_back(versions, server, tmp_path):
+@pytest.mark.slow
+@pytest.mark.exhaustive_on("postgresql")
+def test_the_way_to_this_version_and_back_loses_nothing_in_the_middle_of_a_run(versions, server, tmp_path):
     former, new = versions
     server.otherwise = Reply()
     # Two requests at once for a host: with two that hang, the run stops in its middle.
@@ -128,15 +130,3 @@ def stop_in_the_middle(version, gates):
     assert worker.wait() == 0, worker.describe()
     for gate in gates:
         gate.open()
-
-
-@pytest.mark.slow
-@pytest.mark.databases("sqlite")
-def test_the_way_to_this_version_and_back_loses_nothing_in_the_middle_of_a_run(versions, server, tmp_path):
-    walk_there_and_back(versions, server, tmp_path)
-
-
-@pytest.mark.exhaustive
-@pytest.mark.databases("postgresql")
-def test_the_way_to_this_version_and_back_loses_nothing_on_postgresql(versions, server, tmp_path):
-    walk_there_and_back(versions, server, tmp_path)

@@ -29,7 +29,7 @@ from batches.tests.support.factories import (
     values_of,
 )
 from batches.tests.support.feedserver import Reply
-from batches.tests.support.processes import WAIT_SECONDS, wait_until
+from batches.tests.support.processes import wait_until
 from batches.tests.support.threads import in_thread
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -154,21 +154,6 @@ def test_the_webhooks_are_left_to_the_worker(script, list_file, manage):
     assert (delivery.state, delivery.attempts, delivery.error) == ("waiting", 0, "")
 
 
-def test_a_held_queue_is_shown_until_it_is_released(script, list_file, manage):
-    screen = Screen()
-    script()
-    BatchManager("Ada").hold_queue("New disk")
-
-    def release_when_shown():
-        wait_until(lambda: screen.shows(": New disk. This batch is at position 1.\n"))
-        return BatchManager().release_queue()
-
-    released = in_thread(release_when_shown)
-    assert manage("batch", "run", "--checker", "scripted", list_file(), stdout=screen).code == 0
-    assert released.result(WAIT_SECONDS)
-    assert screen.shows("Queue held by Ada since 20")
-
-
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
@@ -187,19 +172,14 @@ def test_it_exits_1_with_a_sentence_if_somebody_else_pauses_or_deletes_the_batch
         pk = Batch.objects.get().pk
         for call in changes:
             assert call(BatchManager(), pk)
-        return pk
-
-    changed = []
 
     async def be_changed(profile):
-        if not changed:
-            changed.append(in_thread(change))
-        await asyncio.shield(asyncio.wrap_future(changed[0]))
+        await asyncio.shield(asyncio.wrap_future(in_thread(change)))
 
     script(be_changed)
-    output = manage("batch", "run", "--checker", "scripted", list_file())
+    output = manage("batch", "run", "--checker", "scripted", list_file("https://a.example/"))
     assert output.code == 1
-    assert output.err.endswith(sentence.format(pk=changed[0].result(WAIT_SECONDS)))
+    assert output.err.endswith(sentence.format(pk=Batch.objects.values_list("pk", flat=True).first()))
 
 
 # -- Stopped and resumed -----------------------------------------------------------------------------------------------
@@ -457,33 +437,6 @@ HALF_WAY = [1] * 6 + [0] * 2
 
 
 @pytest.mark.slow
-def test_ctrl_c_at_a_terminal_pauses_and_resume_continues(server, list_file, commands):
-    path, gates = held_list(server, list_file)
-    commands.environ = {**commands.environ, "BATCHES_GRACE_SECONDS": "600"}
-    first = commands.start_at_terminal("batch", "run", "--checker", "http", str(path))
-    first.wait_for(lambda: hits(server) == HALF_WAY and "4/8" in first.out)
-    first.signal(signal.SIGINT)
-    first.wait_for(lambda: "Stopping after the running checks. [####" in first.out)
-    for gate in gates[:2]:
-        gate.open()
-    assert first.wait() == 130
-    batch = Batch.objects.get()
-    resume = command_line(f"batch run --resume {batch.pk}")
-    assert f"CommandError: Stopped. The batch is paused and its results are saved. Continue with: {resume}" in first.out
-    assert "\r\x1b[K[###############---------------]  50 %  4/8" in first.out
-    assert "]  75 %  6/8" in first.out
-    assert "Traceback" not in first.out
-    for gate in gates:
-        gate.open()
-    second = commands.start("batch", "run", "--resume", str(batch.pk))
-    assert second.wait() == 0
-    assert "ok            8\nfailed        0\n" in second.out
-    assert row_statuses(batch) == ["ok"] * 8
-    assert hits(server) == [1] * 8
-    assert_consistent()
-
-
-@pytest.mark.slow
 @pytest.mark.databases("sqlite")
 def test_it_only_shows_the_progress_while_another_worker_checks_the_batch(server, list_file, commands, manage):
     path, gates = held_list(server, list_file)
@@ -533,10 +486,8 @@ def test_a_reader_that_leaves_early_causes_no_traceback_and_does_not_stop_the_wo
     run = commands.start("batch", "run", "--checker", "http", str(path), stdout=writing)
     run.wait_for(lambda: hits(server) == HALF_WAY)
     os.close(reading)
-    listing = commands.start("batch", "list", stdout=writing)
     os.close(writing)
     for gate in gates:
         gate.open()
     assert (run.wait(), run.err) == (0, "")
-    assert (listing.wait(), listing.err) == (0, "")
     assert row_statuses(Batch.objects.get()) == ["ok"] * 8

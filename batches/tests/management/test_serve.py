@@ -6,7 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from http.client import HTTPConnection
 from pathlib import Path
 
@@ -38,18 +38,18 @@ def press_ctrl_c(process):
 
 
 def is_running(pid):
-    try:
-        os.kill(pid, 0)
+    with suppress(FileNotFoundError, ProcessLookupError):
         # An orphan stays a zombie until the first process of the machine reaps it.
         return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
-    except ProcessLookupError:
-        return False
-    except FileNotFoundError:
-        return not Path("/proc/self").exists()
 
 
 def assert_gone(pids):
     wait_until(lambda: not any(map(is_running, pids)))
+
+
+def assert_ended(process):
+    assert process.wait() == 0
+    assert_gone(children(process).values())
 
 
 # -- manage.py serve ---------------------------------------------------------------------------------------------------
@@ -72,16 +72,14 @@ def ports(monkeypatch):
 def serve(commands, ports):
     def start(*options, **environ):
         own = {"BATCHES_ALLOWED_NETWORKS": "", **ports, **environ}
-        return commands.start("serve", *options, environ=own, process_group=0)
+        process = commands.start("serve", *options, environ=own, process_group=0)
+        process.wait_for(lambda: "Serving on" in process.out)
+        return process
 
     return start
 
 
-def get_login(ports, **headers):
-    return get(ports, "/admin/login/", **headers)
-
-
-def get(ports, path, **headers):
+def get(ports, path="/admin/login/", **headers):
     """Status, location and text. Redirects are not followed."""
     with closing(HTTPConnection("127.0.0.1", int(ports["PORT"]), timeout=WAIT_SECONDS)) as connection:
         connection.request("GET", path, headers=headers)
@@ -91,18 +89,17 @@ def get(ports, path, **headers):
 
 def test_web_worker_and_demo_run_together_and_ctrl_c_ends_them_all(serve, ports):
     process = serve("--demo")
-    process.wait_for(lambda: "Serving on" in process.out and children(process).keys() == {"demo", "web", "worker"})
-    status, _, page = get_login(ports)
+    process.wait_for(lambda: children(process).keys() == {"demo", "web", "worker"})
+    status, _, page = get(ports)
     assert (status, "csrfmiddlewaretoken" in page) == (200, True)
     assert f"Admin: http://127.0.0.1:{ports['PORT']}/admin/\n" in process.out
     assert "Demo queue created: 3 batches, 300 profiles" in process.out
     process.wait_for(lambda: BatchProfile.objects.filter(status=BatchProfile.Status.OK).exists())
     press_ctrl_c(process)
-    assert process.wait() == 0
-    assert_gone(children(process).values())
+    assert_ended(process)
     assert process.out.endswith("\nStopped.\n")
     with pytest.raises(ConnectionRefusedError):
-        get_login(ports)
+        get(ports)
 
 
 def test_celery_runs_the_workers_if_it_has_a_broker(serve, ports):
@@ -111,27 +108,15 @@ def test_celery_runs_the_workers_if_it_has_a_broker(serve, ports):
         process.wait_for(lambda: children(process).keys() == {"demo", "web", "celery", "beat"})
         process.wait_for(lambda: BatchProfile.objects.filter(status=BatchProfile.Status.OK).exists())
         press_ctrl_c(process)
-        assert process.wait() == 0
-        assert_gone(children(process).values())
+        assert_ended(process)
     assert not Lease.objects.exists()
-
-
-def test_a_second_start_keeps_the_demo_and_kill_9_leaves_no_child(serve, ports):
-    call_command("demo")
-    process = serve("--demo")
-    process.wait_for(lambda: children(process).keys() == {"demo", "web", "worker"})
-    assert "Password" not in process.out
-    assert "Demo queue created" not in process.out
-    process.signal(signal.SIGKILL)
-    assert_gone(children(process).values())
 
 
 @pytest.mark.parametrize("environ", [{}, {"FORCE_SCRIPT_NAME": "/below"}])
 def test_below_a_path_every_style_and_script_loads_whether_or_not_a_proxy_removes_the_path(serve, ports, environ):
     process = serve("--no-workers", *([] if environ else ["--url-prefix", "below/"]), **environ)
-    process.wait_for(lambda: "Serving on" in process.out)
     assert f"Admin: http://127.0.0.1:{ports['PORT']}/below/admin/\n" in process.out
-    _, _, page = get_login(ports)
+    _, _, page = get(ports)
     addresses = re.findall(r'(?:href|src)="([^"]+\.(?:css|js|svg))"', page)
     assert addresses[0] == "/below/static/admin/css/base.css"
     assert "/below/static/batches/admin.css" in addresses
@@ -142,7 +127,6 @@ def test_below_a_path_every_style_and_script_loads_whether_or_not_a_proxy_remove
 
 def test_without_the_demo_a_killed_worker_starts_again_and_the_death_of_the_web_application_ends_all(serve, ports):
     process = serve()
-    process.wait_for(lambda: "Serving on" in process.out)
     assert process.out.startswith(f"Admin: http://127.0.0.1:{ports['PORT']}/admin/\nStop with Ctrl-C.\n")
     assert children(process).keys() == {"web", "worker"}
     assert not User.objects.exists()
@@ -150,7 +134,7 @@ def test_without_the_demo_a_killed_worker_starts_again_and_the_death_of_the_web_
     killed = children(process)["worker"]
     os.kill(killed, signal.SIGKILL)
     process.wait_for(lambda: children(process)["worker"] != killed)
-    assert get_login(ports)[0] == 200
+    assert get(ports)[0] == 200
     os.kill(children(process)["web"], signal.SIGKILL)
     assert process.wait() == 1
     assert_gone(children(process).values())
@@ -160,10 +144,9 @@ def test_without_the_demo_a_killed_worker_starts_again_and_the_death_of_the_web_
 def test_where_the_workers_are_another_service_the_web_application_runs_alone_here_with_https(serve, ports):
     """The header of the proxy counts, and plain HTTP is redirected."""
     process = serve("--no-workers", BATCHES_EXECUTOR="celery", HTTPS="on")
-    process.wait_for(lambda: "Serving on" in process.out)
     assert children(process).keys() == {"web"}
-    assert get_login(ports, **{"X-Forwarded-Proto": "https"})[0] == 200
-    status, location, _ = get_login(ports)
+    assert get(ports, **{"X-Forwarded-Proto": "https"})[0] == 200
+    status, location, _ = get(ports)
     assert (status, location.partition(":")[0]) == (301, "https")
     process.signal(signal.SIGTERM)
     assert process.wait() == 0
@@ -208,7 +191,7 @@ def test_idle_visitors_and_sleeping_readers_of_exports_keep_nobody_waiting(serve
         for _ in range(10):
             reader = visitors.enter_context(connect(server, export))
             assert reader.recv(15) == b"HTTP/1.1 200 OK"
-        assert get_login(server)[0] == 200
+        assert get(server)[0] == 200
 
 
 def test_each_visitor_behind_the_proxy_has_an_address(server):
@@ -408,8 +391,7 @@ def test_a_child_starts_when_the_previous_one_listens(supervise, ports, tmp_path
 def test_a_child_that_ignores_sigterm_is_killed_after_its_grace_period(supervise):
     process = supervise("stubborn", grace=0.2)
     press_ctrl_c(process)
-    assert process.wait() == 0
-    assert_gone(children(process).values())
+    assert_ended(process)
     assert process.out.endswith("stubborn | did not stop within 0.2 s and is killed\nstopped\n")
 
 
@@ -418,23 +400,13 @@ def test_a_second_ctrl_c_does_not_wait_for_the_grace_period(supervise):
     press_ctrl_c(process)
     process.wait_for(lambda: "polite | down" in process.out)
     press_ctrl_c(process)
-    assert process.wait() == 0
-    assert_gone(children(process).values())
+    assert_ended(process)
 
 
 def test_a_stubborn_child_does_not_outlive_a_killed_supervisor(supervise):
     process = supervise("stubborn", grace=0.2)
     process.signal(signal.SIGKILL)
     assert_gone(children(process).values())
-
-
-def test_the_end_of_a_test_leaves_nothing_running(supervise, commands):
-    process = supervise("stubborn", grace=3600)
-    process.signal(signal.SIGKILL)
-    [pid] = children(process).values()
-    assert is_running(pid)
-    commands.close()
-    assert not is_running(pid)
 
 
 def test_the_processes_of_a_child_end_with_it(supervise):
@@ -450,10 +422,7 @@ def test_children_end_when_nobody_reads_their_lines(supervise):
     process = supervise("polite", "failing", stdout=writing)
     os.close(writing)
     with open(reading) as lines:
-        pids = [
-            int(next(line for line in lines if f"{name} | started" in line).split()[-1])
-            for name in ("polite", "failing")
-        ]
+        pids = [int(next(line for line in lines if " | started as process " in line).split()[-1]) for _ in range(2)]
     assert process.wait() == -signal.SIGPIPE
     assert_gone(pids)
 
@@ -461,8 +430,7 @@ def test_children_end_when_nobody_reads_their_lines(supervise):
 @pytest.mark.parametrize(("name", "code"), [("failing", 3), ("crashing", 1)])
 def test_a_child_that_ends_unexpectedly_is_named_after_its_last_line(name, code, supervise):
     process = supervise("polite", name)
-    assert process.wait() == 0
-    assert_gone(children(process).values())
+    assert_ended(process)
     assert process.out.endswith(f"\n{name} ended unexpectedly (exit code {code})\n")
     assert ("crashing | ZeroDivisionError: division by zero" in process.out) == (name == "crashing")
 

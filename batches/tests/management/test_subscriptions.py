@@ -5,9 +5,8 @@ from io import StringIO
 
 import pytest
 
-from batches.conf import command_line
 from batches.models import Subscription, WebhookDelivery
-from batches.tests.support.factories import make_list, subscribe, unchanged
+from batches.tests.support.factories import make_list, subscribe
 
 pytestmark = pytest.mark.django_db
 
@@ -59,8 +58,7 @@ def test_an_address_subscribes_to_the_queue(manage):
     assert "after 5 minutes" in manage("queue", "subscriptions").out
     assert manage("queue", "change-subscription", made["id"], "--topic", "held").code == 0
     assert manage("queue", "unsubscribe", made["id"]).code == 0
-    advice = f"Subscribe somebody: {command_line('queue subscribe ADDRESS')}\n"
-    assert manage("queue", "subscriptions").out.endswith(advice)
+    assert not Subscription.objects.exists()
 
 
 @pytest.mark.parametrize(
@@ -74,9 +72,6 @@ def test_an_address_subscribes_to_the_queue(manage):
         (["unsubscribe", "zzzz"], "No subscription has an ID that starts with 'zzzz'."),
     ],
 )
-def test_a_refused_action_exits_with_1_and_says_what_to_do(manage, found, arguments, sentence):
+def test_a_refused_action_exits_with_1_and_says_what_to_do(refuse, found, arguments, sentence):
     made = subscribe(found)
-    with unchanged():
-        output = manage("list", *[argument.format(made.pk) for argument in arguments])
-    assert (output.code, output.out) == (1, "")
-    assert sentence in output.err
+    assert sentence in refuse("list", *[argument.format(made.pk) for argument in arguments])

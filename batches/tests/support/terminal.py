@@ -8,6 +8,13 @@ import pytest
 from django.core.management import CommandError, call_command
 
 
+class Terminal(io.StringIO):
+    """Standard input of a person who has typed this, or the screen."""
+
+    def isatty(self):
+        return True
+
+
 class Output(NamedTuple):
     code: int
     out: str
