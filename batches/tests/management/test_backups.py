@@ -23,16 +23,11 @@ from batchproject.settings import parse_database_url
 __all__ = ["commands", "server"]
 
 
-@pytest.fixture
-def run_in_its_middle(commands, server):
+def begin(commands, server):
     """Of five profiles, three are recorded, and a worker waits for the others.
 
     Returns the function that lets them answer.
     """
-    return begin(commands, server)
-
-
-def begin(commands, server):
     server.otherwise, gates = Reply(), [server.hold("/3"), server.hold("/4")]
     batch = BatchManager().create_batch("it", [server.url(f"/{number}") for number in range(5)], checker="http")
     worker = commands.start_worker()
@@ -73,11 +68,11 @@ def assert_sound(restored, **environ):
     ["VACUUM INTO '{}'", pytest.param(".backup '{}'", marks=pytest.mark.exhaustive)],
     ids=["vacuum", "backup"],
 )
-def test_a_run_continues_in_a_copy_of_sqlite(run_in_its_middle, server, database_url, tmp_path, statement):
+def test_a_run_continues_in_a_copy_of_sqlite(commands, server, database_url, tmp_path, statement):
     program = shutil.which("sqlite3") or skip_or_fail("sqlite3 is not installed.")
-    copy = tmp_path / "copy.sqlite3"
+    copy, let_answer = tmp_path / "copy.sqlite3", begin(commands, server)
     run(program, database_url.removeprefix("sqlite:///"), ".timeout 20000", statement.format(copy))
-    go_on(f"sqlite:///{copy}", run_in_its_middle, server)
+    go_on(f"sqlite:///{copy}", let_answer, server)
 
 
 def read_litestream_url():
@@ -122,12 +117,12 @@ def count_results(path):
 @pytest.mark.slow
 @pytest.mark.databases("postgresql")
 @pytest.mark.django_db(transaction=True)
-def test_a_run_continues_in_a_dump_of_postgresql(run_in_its_middle, server, database_url, tmp_path):
-    binaries, dump = find_binaries(None, tmp_path), tmp_path / "batches.dump"
+def test_a_run_continues_in_a_dump_of_postgresql(commands, server, database_url, tmp_path):
+    binaries, dump, let_answer = find_binaries(None, tmp_path), tmp_path / "batches.dump", begin(commands, server)
     run(str(binaries / "pg_dump"), "--format=custom", f"--file={dump}", f"--dbname={database_url}")
     with psycopg.connect(database_url.replace("/batches?", "/postgres?"), autocommit=True) as postgres:
         postgres.execute("DROP DATABASE IF EXISTS restored")
         postgres.execute("CREATE DATABASE restored")
     restored_url = database_url.replace("/batches?", "/restored?")
     run(str(binaries / "pg_restore"), "--exit-on-error", f"--dbname={restored_url}", str(dump))
-    go_on(restored_url, run_in_its_middle, server)
+    go_on(restored_url, let_answer, server)

@@ -27,14 +27,19 @@ def list_ids():
     return {name: [row["id"] for row in rows] for name, rows in everything().items()}
 
 
+def load(path):
+    """Into an empty database."""
+    call_command("flush", interactive=False)
+    Queue.objects.all().delete()
+    call_command("loaddata", str(path), verbosity=0)
+
+
 def test_a_dump_made_during_a_run_has_its_results_once_and_the_run_continues_after_loading(tmp_path):
     it = half_checked(Batch.Status.RUNNING)
     counted = values_of(it.pk)["completed_profiles"]
     assert (counted, it.leases.get().successful_checks) == (2, 1)
     call_command("dumpdata", "batches", exclude=["batches.apitoken"], output=str(tmp_path / "dump.json"))
-    call_command("flush", interactive=False)
-    Queue.objects.all().delete()
-    call_command("loaddata", str(tmp_path / "dump.json"), verbosity=0)
+    load(tmp_path / "dump.json")
     assert_consistent()
     assert values_of(it.pk)["completed_profiles"] == 2
     assert claim().batch == it
@@ -58,9 +63,7 @@ def test_a_dump_made_during_a_deletion_and_an_import_loads_again(tmp_path, monke
     with connection.execute_wrapper(change_between_tables):
         call_command("dumpdata", "batches", exclude=["batches.apitoken"], output=str(path))
     assert Batch.objects.filter(pk=new[0].pk).exists()
-    call_command("flush", interactive=False)
-    Queue.objects.all().delete()
-    call_command("loaddata", str(path), verbosity=0)
+    load(path)
     assert list_ids() == before
     BatchManager().purge_deleted()
     assert [batch.pk for batch in Batch.objects.all()] == [kept.pk]

@@ -248,27 +248,20 @@ def test_a_host_that_cannot_be_listened_on_gets_one_sentence(refused, ports):
         assert re.fullmatch(rf"Cannot listen on {host}, port {ports['PORT']}: [A-Z][a-z ]+\.", sentence)
 
 
-@pytest.mark.parametrize(
-    ("database", "tried", "sentence"),
-    [
-        (
-            "{tmp_path}/new.sqlite3",
-            (["serve"], ["batchworker"], ["queue", "show"]),
-            f"The database is not up to date. Run: {command_line('migrate')}",
-        ),
-        (
-            "/nowhere/db.sqlite3",
-            (["batchworker"],),
-            "The database does not answer: unable to open database file",
-        ),
-    ],
-)
-def test_a_command_without_a_usable_database_gets_one_sentence(database, tried, sentence, commands, ports, tmp_path):
-    environ = {"DATABASE_URL": f"sqlite:///{database.format(tmp_path=tmp_path)}"}
-    started = [commands.start(*arguments, environ=environ) for arguments in tried]
-    for command in started:
-        assert command.wait() == 1
-        assert command.err == f"CommandError: {sentence}\n"
+def test_a_command_without_a_usable_database_gets_one_sentence(commands, ports, tmp_path):
+    outdated = f"The database is not up to date. Run: {command_line('migrate')}"
+    away = "The database does not answer: unable to open database file"
+    tried = [
+        (["serve"], tmp_path / "new.sqlite3", outdated),
+        (["batchworker"], tmp_path / "new.sqlite3", outdated),
+        (["queue", "show"], tmp_path / "new.sqlite3", outdated),
+        (["batchworker"], "/nowhere/db.sqlite3", away),
+    ]
+    started = [
+        commands.start(*arguments, environ={"DATABASE_URL": f"sqlite:///{path}"}) for arguments, path, _ in tried
+    ]
+    for command, (*_, sentence) in zip(started, tried, strict=True):
+        assert (command.wait(), command.err) == (1, f"CommandError: {sentence}\n")
 
 
 # -- The supervisor, with small programs that do one thing each --------------------------------------------------------
