@@ -115,6 +115,12 @@ def test_all_profiles_are_exported_in_the_order_of_their_import(format, batch, m
     output = manage("batch", "export", batch.pk, "--format", format)
     assert (output.code, output.err) == (0, "")
     assert [profile.url for profile in read_profiles(output.out.encode(), format=format).profiles] == urls(3)
+    if format == "csv":
+        assert [line.split(",", 2)[2].split(",", 3)[:3] for line in output.out.splitlines()[1:]] == [
+            ["ok", "", "200"],
+            ["failed", "It answers with 500.", "500"],
+            ["pending", "", ""],
+        ]
 
 
 @pytest.mark.django_db

@@ -43,7 +43,7 @@ def run(commands):
         ("batch list", "left", lambda: True),
         ("batch list --json", ">/dev/full", lambda: True),
         ("queue hold", ">&-", lambda: Queue.objects.get().held),
-        ("batch create {}", ">&-", lambda: not Batch.objects.filter(name="morning").exists()),  # known before
+        ("batch create {}", ">/dev/full", lambda: not Batch.objects.filter(name="morning").exists()),  # known before
         ("batch create {}", "left", lambda: Batch.objects.filter(name="morning").exists()),
     ],
 )
