@@ -29,7 +29,7 @@ from batches.tests.support.factories import (
     values_of,
 )
 from batches.tests.support.feedserver import Reply
-from batches.tests.support.processes import wait_until
+from batches.tests.support.processes import WAIT_SECONDS, wait_until
 from batches.tests.support.threads import in_thread
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -172,14 +172,19 @@ def test_it_exits_1_with_a_sentence_if_somebody_else_pauses_or_deletes_the_batch
         pk = Batch.objects.get().pk
         for call in changes:
             assert call(BatchManager(), pk)
+        return pk
+
+    changed = []
 
     async def be_changed(profile):
-        await asyncio.shield(asyncio.wrap_future(in_thread(change)))
+        if not changed:
+            changed.append(in_thread(change))
+        await asyncio.shield(asyncio.wrap_future(changed[0]))
 
     script(be_changed)
-    output = manage("batch", "run", "--checker", "scripted", list_file("https://a.example/"))
+    output = manage("batch", "run", "--checker", "scripted", list_file())
     assert output.code == 1
-    assert output.err.endswith(sentence.format(pk=Batch.objects.values_list("pk", flat=True).first()))
+    assert output.err.endswith(sentence.format(pk=changed[0].result(WAIT_SECONDS)))
 
 
 # -- Stopped and resumed -----------------------------------------------------------------------------------------------
