@@ -180,6 +180,13 @@ class ActionCommand(DatabaseCommand):
             raise CommandError(printable(outcome.message))
         return outcome
 
+    def report_refused(self, reasons: Sequence[str]) -> None:
+        """After a call for each of several: print the reasons of refusals, if any, and exit with status 1."""
+        for reason in reasons:
+            self.stderr.write(printable(reason))
+        if reasons:
+            raise SystemExit(1)
+
     def report_queued(self, batch: Batch) -> None:
         total = pluralise(batch.total_profiles, "profile")
         place = f"at position {batch.position:,} with {total}"

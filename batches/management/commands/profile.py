@@ -79,8 +79,7 @@ class Command(ActionCommand):
         refused = [result.message for result in results if isinstance(result, Refusal)]
         gone = sum((result for result in results if isinstance(result, Traces)), start=Traces())
         self.report(gone, f"{pluralise(gone.profiles, 'profile')} forgotten", as_json)
-        if refused:
-            raise CommandError("\n".join(map(printable, refused)))
+        self.report_refused(refused)
 
     def report(self, traces: Traces, what: str, as_json: bool) -> None:
         self.print_result(as_json, asdict(traces), f"{what}: {traces}.")

@@ -41,14 +41,13 @@ class Command(ActionCommand):
         else:
             results = [self.manager.accept_redirect(redirect_id) for redirect_id in dict.fromkeys(ids)]
         accepted = [result for result in results if not isinstance(result, Refusal)]
-        refused = [result for result in results if isinstance(result, Refusal)]
+        refused = [result.message for result in results if isinstance(result, Refusal)]
         if as_json:
             self.print_json([vocabulary.as_dict(result, vocabulary.ACCEPTANCE) for result in accepted])
         else:
             self.print_lines(printable(str(result)) for result in accepted)
             self.stdout.write(f"{pluralise(len(accepted), 'redirect')} accepted.")
-        if refused:
-            raise CommandError("\n".join(printable(refusal.message) for refusal in refused))
+        self.report_refused(refused)
 
     def report_plan(self, redirects: list[Redirect], as_json: bool) -> None:
         self.print_things(as_json, redirects, vocabulary.REDIRECT, REDIRECTS, "Nothing to accept.")

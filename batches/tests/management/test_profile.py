@@ -66,18 +66,19 @@ def test_an_unknown_profile_is_refused_before_anything_is_deleted(refuse, profil
     assert "\x1b" not in reason
 
 
-def test_a_refusal_is_reported_and_the_others_are_forgotten(manage, profiles, monkeypatch):
-    real = BatchManager.forget_profile
+def test_refusals_are_reported_line_by_line_and_the_others_are_forgotten(manage, profiles, monkeypatch):
+    real, kept = BatchManager.forget_profile, profiles[:2]
 
-    def refuse_first(manager, pk):
-        return Refusal(Code.BEING_ADDED, "It is being stored.") if pk == profiles[0].pk else real(manager, pk)
+    def refuse_some(manager, pk):
+        refusal = Refusal(Code.BEING_ADDED, f"{pk} is being stored.")
+        return refusal if pk in {profile.pk for profile in kept} else real(manager, pk)
 
-    monkeypatch.setattr(BatchManager, "forget_profile", refuse_first)
-    output = manage("profile", "forget", *urls(2))
+    monkeypatch.setattr(BatchManager, "forget_profile", refuse_some)
+    output = manage("profile", "forget", *urls(3))
     assert output.code == 1
     assert output.out.startswith("1 profile forgotten: ")
-    assert output.err == "It is being stored."
-    assert profiles[0] in Profile.objects.all()
+    assert output.err.splitlines() == [f"{profile.pk} is being stored." for profile in kept]
+    assert list(Profile.objects.order_by("pk")) == kept
 
 
 # Profiles that rest
