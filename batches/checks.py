@@ -27,8 +27,8 @@ OLDEST_SQLITE = (3, 35)
 #: https://sqlite.org/wal.html#walresetbug
 SOUND_SQLITE = (3, 51, 3)
 
-#: The apps of other packages that pages, commands and the API need.
-NEEDED_APPS = ("django.contrib.humanize", "rest_framework.authtoken", "drf_spectacular_sidecar")
+#: The apps of other packages that pages and commands need.
+NEEDED_APPS = ("django.contrib.humanize", "drf_spectacular_sidecar")
 
 OTHER_DATABASE = "Use a Python built with a newer SQLite, or PostgreSQL: DATABASE_URL=postgres://…"
 
@@ -76,8 +76,7 @@ def check_executor(**kwargs: Any) -> list[CheckMessage]:
 @register(TAG)
 def check_routers(**kwargs: Any) -> list[CheckMessage]:
     """Hand-written statements and locks use the default database, and tokens and stored responses refer to users."""
-    own = [model._meta.concrete_model for model in apps.get_app_config("batches").get_models()]
-    models = [model for model in (*own, get_user_model()) if model is not None]
+    models = [*apps.get_app_config("batches").get_models(), get_user_model()]
     elsewhere = sorted(model._meta.label for model in models if _databases_of(model) != {DEFAULT_DB_ALIAS})
     if not elsewhere:
         return []

@@ -5,14 +5,11 @@ from django.templatetags.static import static
 from django.urls import include, path
 from django.utils.translation import gettext_lazy as _
 from django.views.generic import RedirectView
-from rest_framework.authtoken.models import TokenProxy
 
 admin.autodiscover()
 admin.site.site_header = admin.site.site_title = "Batches"
 admin.site.index_title = _("Overview")
 admin.site.index_template = "admin/batches/overview.html"
-# Its page lists all keys, and lets anybody with its permission create a key for a superuser.
-admin.site.unregister(TokenProxy)
 
 handler400 = "batches.web.error_pages.bad_request"
 handler500 = "batches.web.error_pages.server_error"

@@ -28,12 +28,12 @@ SERVERS = {
 SETUP = """
 from django.core.management import call_command
 from django.contrib.auth.models import User
-from rest_framework.authtoken.models import Token
 from batches.batch_manager import BatchManager
+from batches.tests.support.factories import api_key
 call_command("migrate", verbosity=0)
 batch = BatchManager().create_batch("long", [f"https://example.org/{number}" for number in range(12_000)])
 batch.profiles.update(error="x" * 2000)
-print(batch.pk, Token.objects.create(user=User.objects.create_superuser("reader")))
+print(batch.pk, api_key(User.objects.create_superuser("reader")))
 """
 
 

@@ -20,9 +20,9 @@ from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_K
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 from django.db import connections
-from rest_framework.authtoken.models import Token
 
 from batches.models import DATABASE_FAULTS, Batch
+from batches.tests.support.factories import api_key
 from batches.web.outages import BUSY
 from batches.web.outages import UNAVAILABLE as UNAVAILABLE_TEXT
 from batchproject.sessions import SessionStore
@@ -65,7 +65,7 @@ def make_credentials() -> Credentials:
     session[BACKEND_SESSION_KEY] = "django.contrib.auth.backends.ModelBackend"
     session[HASH_SESSION_KEY] = user.get_session_auth_hash()
     session.create()
-    return Credentials(str(session.session_key), Token.objects.create(user=user).key)
+    return Credentials(str(session.session_key), api_key(user))
 
 
 def use_admin(link: Connection, site: str, credentials: Credentials) -> None:

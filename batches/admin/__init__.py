@@ -3,12 +3,9 @@
 from django.apps import apps
 from django.contrib import admin
 
-from . import batch, feeds, lists, records, redirects, subscriptions, webhooks
+from . import batch, feeds, lists, records, redirects, subscriptions, tokens, webhooks
 
-__all__ = ["batch", "feeds", "lists", "records", "redirects", "register", "subscriptions", "webhooks"]
-
-if apps.is_installed("rest_framework.authtoken"):  # otherwise a system check asks for it
-    from . import tokens  # noqa: F401
+__all__ = ["batch", "feeds", "lists", "records", "redirects", "register", "subscriptions", "tokens", "webhooks"]
 
 
 def register(site: admin.AdminSite) -> None:

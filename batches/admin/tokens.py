@@ -15,25 +15,11 @@ from django.db.models import DateTimeField, ForeignKey, QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
-from rest_framework.authtoken.admin import TokenAdmin
 
-from batches.models.api import AccessToken, ApiToken
+from batches.models.api import AccessToken
 
 from . import display
 from .base import ListAdmin
-
-
-class OwnTokens(admin.ModelAdmin):  # type: ignore[type-arg]
-    """A token cannot be edited; create a new one instead."""
-
-    actions = None
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        tokens = super().get_queryset(request).select_related("user")
-        return tokens if request.user.is_superuser else tokens.filter(user=request.user)
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
 
 
 class ExpiryField(forms.DateTimeField):
@@ -47,7 +33,10 @@ class ExpiryField(forms.DateTimeField):
 
 
 @admin.register(AccessToken)
-class AccessTokenAdmin(OwnTokens, ListAdmin):
+class AccessTokenAdmin(ListAdmin):
+    """A token cannot be edited; create a new one instead."""
+
+    actions = None
     about = gettext_lazy("A token lets a program use the API with the permissions of a user.")
     list_display = (
         "user",
@@ -65,6 +54,13 @@ class AccessTokenAdmin(OwnTokens, ListAdmin):
         DateTimeField: {"form_class": ExpiryField, "widget": forms.DateTimeInput(attrs={"type": "datetime-local"})}
     }
 
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        tokens = super().get_queryset(request).select_related("user")
+        return tokens if request.user.is_superuser else tokens.filter(user=request.user)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
     def formfield_for_foreignkey(self, db_field: ForeignKey[Any, Any], request: HttpRequest, **options: Any) -> Any:
         users = get_user_model()._default_manager.filter(is_active=True)
         options["queryset"] = users if request.user.is_superuser else users.filter(pk__in=[request.user.pk])
@@ -74,28 +70,3 @@ class AccessTokenAdmin(OwnTokens, ListAdmin):
         key = token.new_key()
         super().save_model(request, token, form, change)
         messages.warning(request, _("The token is %(key)s. Copy it now; it will not be shown again.") % {"key": key})
-
-
-@admin.register(ApiToken)
-class ApiTokenAdmin(OwnTokens, ListAdmin, TokenAdmin):
-    about = gettext_lazy("Earlier versions made these tokens. They stay valid until you delete them.")
-    list_display = (
-        "user",
-        "begins_with",
-        display.column("created", gettext_lazy("created"), display.moment, ordering="created"),
-    )
-    fields = ("user",)
-
-    @admin.display(description=gettext_lazy("token"))
-    def begins_with(self, token: ApiToken) -> str:
-        return f"{token.key[:4]}…"
-
-    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> ApiToken | None:
-        """Find by the user's key, like the base class, which needs a manager `objects` that other user models lack."""
-        try:
-            return self.get_queryset(request).filter(user=object_id).first()
-        except (ValidationError, ValueError):
-            return None
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False

@@ -10,16 +10,14 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib.auth import get_user_model, load_backend
-from django.db.models import Exists, Model, OuterRef, QuerySet
+from django.db.models import Exists, OuterRef, QuerySet
 from rest_framework import authentication
-from rest_framework.authtoken.models import Token
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
 from batches.models.api import AccessToken
-from batches.models.keys import KEY_PREFIX, digest_of
-from batches.text import UNSTORABLE
+from batches.models.keys import digest_of
 
 Scope = AccessToken.Scope
 
@@ -48,37 +46,26 @@ ACCEPT = "batches.change_redirect"
 
 class TokenAuthentication(authentication.TokenAuthentication):
     def authenticate_credentials(self, key: str) -> tuple[Any, Any]:
-        token = find_token(key)
+        token = _tokens(tuple(settings.AUTHENTICATION_BACKENDS)).filter(digest=digest_of(key)).first()
         if token is None:
             raise AuthenticationFailed("Invalid token.")
         if not token.user.is_active:
             raise AuthenticationFailed("User inactive or deleted.")
-        if isinstance(token, AccessToken):
-            if token.is_expired:
-                raise AuthenticationFailed("The token has expired. Create another.")
-            token.note_use()
+        if token.is_expired:
+            raise AuthenticationFailed("The token has expired. Create another.")
+        token.note_use()
         return token.user, token
 
 
-def find_token(key: str) -> Any:
-    """The AccessToken or Token with this key, or None."""
-    backends = tuple(settings.AUTHENTICATION_BACKENDS)
-    if key.startswith(KEY_PREFIX):
-        return _tokens(AccessToken, backends).filter(digest=digest_of(key)).first()
-    # A token of an earlier version. PostgreSQL refuses a query with a text that it cannot store.
-    return None if UNSTORABLE.search(key) else _tokens(Token, backends).filter(key=key).first()
-
-
 @cache  # building the query takes as long as running it
-def _tokens(model: type[Model], backends: tuple[str, ...]) -> QuerySet[Any]:
+def _tokens(backends: tuple[str, ...]) -> QuerySet[AccessToken]:
     """All tokens with their users. `may_view` is False also where only the user's `has_perm` can decide."""
     backend: Any = load_backend(backends[0])
     # With several backends, each can grant or forbid.
     can_tell = len(backends) == 1 and hasattr(backend, "with_perm")
     viewers = backend.with_perm(VIEW) if can_tell else get_user_model()._default_manager.none()
-    tokens = model._default_manager.select_related("user")
-    with_permission: QuerySet[Any] = tokens.annotate(may_view=Exists(viewers.filter(pk=OuterRef("user"))))
-    return with_permission
+    tokens = AccessToken.objects.select_related("user")
+    return tokens.annotate(may_view=Exists(viewers.filter(pk=OuterRef("user"))))
 
 
 class BatchPermissions(BasePermission):
@@ -100,7 +87,7 @@ class BatchPermissions(BasePermission):
 
 
 def is_in_scope(token: Any, permission: str) -> bool:
-    """A session, and a token of an earlier version, have no scope: like `operate`, that allows what the user may do."""
+    """A session has no scope: like `operate`, that allows what the user may do."""
     scope = getattr(token, "scope", Scope.OPERATE)
     is_adding = scope == Scope.ADD and permission == ADD
     return scope == Scope.OPERATE or is_adding or permission.startswith("batches.view_")

@@ -18,6 +18,7 @@ from django.utils import timezone
 from batches.batch_manager import BatchManager
 from batches.conf import get_config
 from batches.models import Attempt, Batch, BatchLog, Host, StoryResult
+from batches.models.api import StoredResponse
 from batches.notifications.outbox import find_idle
 from batches.text import pluralise
 
@@ -70,13 +71,11 @@ def list_rules() -> Iterator[Rule]:
         Rule("logs", "log entry", "log entries", find_logs),
         Rule("deliveries", "delivery", "deliveries", find_idle),
         Rule("hosts", "host", "hosts", older(Host, "not_before")),
+        Rule("responses", "stored answer", "stored answers", older(StoredResponse, "created_at", "created_at")),
     ]
     if apps.is_installed("django.contrib.sessions"):
         sessions = older(apps.get_model("sessions", "Session"), "expire_date", "expire_date")
         rules.append(Rule("sessions", "expired session", "expired sessions", sessions))
-    if apps.is_installed("rest_framework.authtoken"):
-        responses = older(apps.get_model("batches", "StoredResponse"), "created_at", "created_at")
-        rules.append(Rule("responses", "stored answer", "stored answers", responses))
     return (rule for rule in rules if rule.days)
 
 

@@ -93,7 +93,6 @@ WORKERS: Columns = {
     "speed": lambda worker: "" if worker.rate is None else f"{worker.rate:.1f}/s",
 }
 
-#: The rows are dictionaries: a token of an earlier version is another model.
 TOKENS: Columns = {
     "token": lambda token: token["token"],
     "name": lambda token: shorten(token["name"], 40),

@@ -9,24 +9,11 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('authtoken', '0004_alter_tokenproxy_options'),
         ('batches', '0003_webhooks'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
     operations = [
-        migrations.CreateModel(
-            name='ApiToken',
-            fields=[
-            ],
-            options={
-                'verbose_name': 'API token',
-                'proxy': True,
-                'indexes': [],
-                'constraints': [],
-            },
-            bases=('authtoken.tokenproxy',),
-        ),
         migrations.CreateModel(
             name='KeptAnswer',
             fields=[

@@ -14,10 +14,6 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
-        migrations.AlterModelOptions(
-            name='apitoken',
-            options={'verbose_name': 'API token of an earlier version', 'verbose_name_plural': 'API tokens of earlier versions'},
-        ),
         migrations.CreateModel(
             name='AccessToken',
             fields=[

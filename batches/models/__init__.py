@@ -1,7 +1,6 @@
 """The tables, the constraints that make a wrong state impossible, and the order of the queue."""
 
-from django.apps import apps
-
+from . import api
 from .actions import Action
 from .attempts import Attempt
 from .batches import (
@@ -39,6 +38,3 @@ from .redirects import Redirect
 from .subscriptions import Subscription
 from .webhooks import SECRET_PREFIX, Event, Webhook, WebhookDelivery, new_secret
 from .workers import Worker, is_alive, is_in_time
-
-if apps.is_installed("rest_framework.authtoken"):
-    from . import api  # import them, so that Django finds the tables

@@ -1,10 +1,9 @@
-"""Tables that only the API needs. They are separate, so that the core runs without Django REST framework."""
+"""Tables that only the API needs."""
 
 from django.conf import settings
 from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
-from rest_framework.authtoken.models import Token, TokenProxy
 
 from batches.limits import MAX_FINGERPRINT, MAX_KEY, MAX_NAME, MAX_STATUS
 
@@ -56,20 +55,3 @@ class AccessToken(Key):
     @property
     def is_expired(self) -> bool:
         return self.expires_at is not None and self.expires_at <= timezone.now()
-
-
-class ApiToken(TokenProxy):
-    """A token of earlier versions, with its key in plain text. It works for one more release.
-
-    Pages and logs show its user's name, since its key must not appear there.
-    """
-
-    class Meta:
-        # Abstract unless `rest_framework.authtoken` is installed, like its own models: a system check asks for it.
-        abstract = Token._meta.abstract
-        proxy = not abstract
-        verbose_name = _("API token of an earlier version")
-        verbose_name_plural = _("API tokens of earlier versions")
-
-    def __str__(self) -> str:
-        return str(self.user.get_username())

@@ -14,7 +14,7 @@ from batches.limits import MAX_FINGERPRINT
 
 from .connections import DATABASE_FAULTS
 
-#: The prefix of API keys, by which people and scanners recognise them, and which distinguishes them from old keys.
+#: The prefix of API keys, by which people and scanners recognise them.
 KEY_PREFIX = "batches_"
 #: A key's first characters identify it without giving access.
 SHOWN_KEY = len(KEY_PREFIX) + 4

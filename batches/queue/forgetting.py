@@ -34,6 +34,7 @@ from batches.models import (
     Redirect,
     StoryResult,
 )
+from batches.models.api import StoredResponse
 from batches.notifications import messages
 from batches.text import Sentence, pluralise
 
@@ -46,8 +47,6 @@ from .runs import end_leases
 from .sql import taking_turns
 from .values import as_number, find_row
 
-if apps.is_installed("rest_framework.authtoken"):
-    from batches.models.api import StoredResponse
 if apps.is_installed("django.contrib.admin"):
     from django.contrib.admin.models import LogEntry
 
@@ -237,8 +236,7 @@ def find_lines_with(address: str) -> list[int]:
 def erase_from_texts(found: Profile, lines: Collection[int]) -> None:
     BatchLog.objects.filter(pk__in=lines).update(message=FORGOTTEN)
     Redirect.objects.filter(url=found.url).delete()  # of other profiles to this one
-    if apps.is_installed("rest_framework.authtoken"):
-        replace_in(StoredResponse.objects.all(), "body", f'"{found.url}"')
+    replace_in(StoredResponse.objects.all(), "body", f'"{found.url}"')
     if apps.is_installed("django.contrib.admin"):  # the admin's history names each edited row
         names = {found.url[:MAX_NAME], found.name[:MAX_NAME]} - {""}
         edited = LogEntry.objects.filter(content_type__app_label="batches", content_type__model="listprofile")

@@ -6,8 +6,8 @@ from statistics import median
 from threading import Thread
 
 from django.contrib.auth.models import Permission, User
-from rest_framework.authtoken.models import Token
 
+from batches.tests.support.factories import api_key
 from benchmarks.inside.pages import fill
 from benchmarks.inside.web_server import web_server
 
@@ -17,7 +17,7 @@ PERMISSIONS = ["view_batch", "view_batchprofile"]
 
 def measure(waiting: int, clients: int) -> dict[str, float]:
     fill(waiting, waiting)
-    key = create_token()
+    key = create_key()
     with web_server() as port:
         tag = str(get(http.client.HTTPConnection("127.0.0.1", port), key, "").headers["ETag"])
         responses: list[tuple[int, float]] = []
@@ -31,11 +31,11 @@ def measure(waiting: int, clients: int) -> dict[str, float]:
     return {"responses/s": len(responses) / SECONDS, "ms": 1000 * median(seconds), "slowest, ms": 1000 * max(seconds)}
 
 
-def create_token() -> str:
+def create_key() -> str:
     """The token of a user with read permissions only."""
     user = User.objects.create_user("poller")
     user.user_permissions.set(Permission.objects.filter(codename__in=PERMISSIONS))
-    return Token.objects.create(user=user).key
+    return api_key(user)
 
 
 def poll(port: int, key: str, tag: str, responses: list[tuple[int, float]]) -> None:

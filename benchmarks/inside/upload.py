@@ -5,9 +5,9 @@ import time
 from uuid import uuid4
 
 from django.contrib.auth.models import User
-from rest_framework.authtoken.models import Token
 
 from batches.models import Batch
+from batches.tests.support.factories import api_key
 from benchmarks.inside.web_server import web_server
 from benchmarks.lists import addresses
 
@@ -16,13 +16,13 @@ PATH = "/api/v1/batches/"
 
 def measure(profiles: int) -> dict[str, float]:
     """New addresses each time: known ones are faster."""
-    token = Token.objects.create(user=User.objects.create_superuser("benchmark"))
+    token = api_key(User.objects.create_superuser("benchmark"))
     key, body = str(uuid4()), make_list(profiles)
     with web_server() as port:
         figures = {
-            "s": upload(port, token.key, make_list(profiles), ""),
-            "s with an Idempotency-Key": upload(port, token.key, body, key),
-            "s for the same request again": upload(port, token.key, body, key),
+            "s": upload(port, token, make_list(profiles), ""),
+            "s with an Idempotency-Key": upload(port, token, body, key),
+            "s for the same request again": upload(port, token, body, key),
         }
     assert list(Batch.objects.values_list("total_profiles", flat=True)) == [profiles] * 2
     return figures

@@ -6,7 +6,6 @@ from django.contrib.auth import get_user_model
 from django.core.management.base import CommandError, CommandParser
 from django.db import IntegrityError, transaction
 from django.utils import timezone
-from rest_framework.authtoken.models import Token
 
 from batches.conf import command_line
 from batches.limits import MAX_NAME
@@ -31,8 +30,7 @@ class Command(ActionCommand):
         scopes = "; ".join(f"{scope}: {scope.label}" for scope in Scope)
         create.add_argument("--scope", choices=Scope.values, default=Scope.OPERATE, help=f"{scopes} (the default).")
         create.add_argument("--days", type=count, help="Days until it expires (default: never).")
-        text = "First revoke the user's token of this name, and any token of an earlier version."
-        create.add_argument("--replace", action="store_true", help=text)
+        create.add_argument("--replace", action="store_true", help="First revoke the user's token of this name.")
         self.add_action("list", Command.list_tokens, "List the tokens; their keys are not shown.", JSON)
         revoke = self.add_action("revoke", Command.revoke, "Revoke a token of a user, or all of them.", user)
         revoke.add_argument("name", metavar="NAME", nargs="?", help="The name of the token (default: all of the user).")
@@ -49,7 +47,6 @@ class Command(ActionCommand):
         with transaction.atomic():
             if replace:
                 AccessToken.objects.filter(user=user, name=token.name).delete()
-                Token.objects.filter(user=user).delete()
             key = token.new_key()
             try:
                 with transaction.atomic():
@@ -62,8 +59,7 @@ class Command(ActionCommand):
             self.require_delivered()
 
     def list_tokens(self, *, as_json: bool, **options: Any) -> None:
-        tokens = [*AccessToken.objects.select_related("user").order_by("user", "name")]
-        listed = list(map(token_as_dict, tokens)) + list(map(old_token_as_dict, Token.objects.select_related("user")))
+        listed = [*map(token_as_dict, AccessToken.objects.select_related("user").order_by("user", "name"))]
         if as_json:
             self.print_json(listed)
         else:
@@ -73,8 +69,6 @@ class Command(ActionCommand):
         user = find_user(username)
         wanted = {} if name is None else {"name": clean_text(name, MAX_NAME)}
         revoked = AccessToken.objects.filter(user=user, **wanted).delete()[0]
-        if name is None:
-            revoked += Token.objects.filter(user=user).delete()[0]
         user_name = printable(username)
         if not revoked:
             named = f" “{printable(name)}”" if name else ""
@@ -106,18 +100,4 @@ def token_as_dict(token: AccessToken) -> dict[str, Any]:
         "created_at": token.created_at,
         "expires_at": token.expires_at,
         "last_used_at": token.last_used_at,
-    }
-
-
-def old_token_as_dict(token: Token) -> dict[str, Any]:
-    """A token of an earlier version."""
-    return {
-        "user": token.user.get_username(),
-        "is_active": token.user.is_active,
-        "token": f"{token.key[:4]}…",
-        "name": "",
-        "scope": Scope.OPERATE.value,
-        "created_at": token.created,
-        "expires_at": None,
-        "last_used_at": None,
     }

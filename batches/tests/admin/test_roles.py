@@ -30,7 +30,7 @@ from batches.models import (
     Webhook,
     WebhookDelivery,
 )
-from batches.models.api import AccessToken, ApiToken
+from batches.models.api import AccessToken
 from batches.tests.support.factories import make_list, propose_redirect, subscribe, undone
 from batches.tests.support.tables import every_column, every_table, stable_rows
 
@@ -155,8 +155,6 @@ ADDRESSES = {
     **read_only("redirect", SEE_ROWS | CURATE),
     "batches_redirect_changelist": (SEE_ROWS | CURATE, CURATE, ACCEPTED),
     **of_model("batches_accesstoken", OF_SUPERUSERS, add=TOKEN, delete=DELETION),
-    **of_model("batches_apitoken", OF_SUPERUSERS, delete=DELETION),
-    "batches_apitoken_add": (NOBODY, NOBODY, {"user": "{user}"}),
     **of_model("batches_webhook", OF_SUPERUSERS, changelist=TEST_HOOK, add=HOOK, change=HOOK, delete=DELETION),
     "batches_webhook_operate": (NOBODY, OF_SUPERUSERS, {"call": "send_test_events"}),
     "batches_webhookdelivery_operate": (NOBODY, OF_SUPERUSERS, {"call": "reschedule_all"}),
@@ -192,7 +190,6 @@ def batch():
     """The first of two waiting batches in a held queue. A webhook has a failed delivery for another one."""
     hook = Webhook.objects.create(url="https://example.org/hook")
     owner = User.objects.create_user("owner")
-    ApiToken.objects.create(user=owner)
     AccessToken.objects.create(user=owner, name="nightly")
     User.objects.create_user("newcomer")
     Group.objects.create(name="a group")

@@ -6,17 +6,16 @@ from datetime import UTC, datetime
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
-from rest_framework.authtoken.models import Token
 from rest_framework.test import APIClient
 
 from batches.models.api import AccessToken
+from batches.tests.support.factories import api_key
 from batches.tests.support.threads import TIMEOUT, in_thread
 
 pytestmark = pytest.mark.django_db
 
 LIST = "/admin/batches/accesstoken/"
 ADD = f"{LIST}add/"
-OLD = "/admin/batches/apitoken/"
 
 
 def is_accepted(key):
@@ -30,23 +29,6 @@ def keeper(client_of):
     user = User.objects.get(username="staff")
     user.user_permissions.set(Permission.objects.filter(codename__endswith="token"))
     return client
-
-
-@pytest.fixture
-def make_key():
-    def make(name, user=None):
-        user = user or User.objects.get_or_create(username="owner")[0]
-        token = AccessToken(user=user, name=name)
-        key = token.new_key()
-        token.save()
-        return key
-
-    return make
-
-
-@pytest.fixture
-def root_token():
-    return Token.objects.create(user=User.objects.create_superuser("root"))
 
 
 def test_a_token_is_created_and_shown_once(client):
@@ -68,12 +50,12 @@ def test_a_token_is_created_and_shown_once(client):
 
 @pytest.mark.databases("postgresql")  # SQLite is locked before the form is checked
 @pytest.mark.django_db(transaction=True)
-def test_a_name_that_somebody_takes_at_the_same_moment_is_an_error_of_the_form(client, make_key, monkeypatch):
+def test_a_name_that_somebody_takes_at_the_same_moment_is_an_error_of_the_form(client, monkeypatch):
     ada, new_key = User.objects.create_user("ada"), AccessToken.new_key
 
     def come_second(token):
         monkeypatch.setattr(AccessToken, "new_key", new_key)
-        in_thread(lambda: make_key("nightly", ada)).result(TIMEOUT)
+        in_thread(lambda: api_key(ada, name="nightly")).result(TIMEOUT)
         return new_key(token)
 
     monkeypatch.setattr(AccessToken, "new_key", come_second)
@@ -94,19 +76,12 @@ def fields(user, scope="operate"):
     return {"user": user.pk, "name": "nightly", "scope": scope}
 
 
-def test_a_revoked_token_is_refused(client, make_key):
-    key, other = make_key("one"), make_key("two")
+def test_a_revoked_token_is_refused(client):
+    ada = User.objects.create_user("ada")
+    key, other = api_key(ada, name="one"), api_key(ada)
     path = f"{LIST}{AccessToken.objects.get(name='one').pk}/delete/"
     assert client.post(path, {"post": "yes"}).status_code == 302
     assert (is_accepted(key), is_accepted(other)) == (False, True)
-
-
-def test_a_token_of_an_earlier_version_works_and_can_be_revoked(client, root_token):
-    assert is_accepted(root_token.key)
-    path = f"{OLD}{root_token.user.pk}/delete/"
-    assert client.post(path, {"post": "yes"}).status_code == 302
-    assert not Token.objects.exists()
-    assert not is_accepted(root_token.key)
 
 
 def test_a_second_token_of_the_same_name_and_one_of_an_inactive_user_are_refused(client):
@@ -120,7 +95,7 @@ def test_a_second_token_of_the_same_name_and_one_of_an_inactive_user_are_refused
     assert (change.status_code, AccessToken.objects.get().user) == (403, ada)
 
 
-def test_other_users_than_superusers_create_tokens_only_for_themselves(keeper, root_token):
+def test_other_users_than_superusers_create_tokens_only_for_themselves(keeper):
     other = User.objects.create_superuser("zorro")
     page = keeper.post(ADD, fields(other))
     assert page.status_code == 200
@@ -131,23 +106,19 @@ def test_other_users_than_superusers_create_tokens_only_for_themselves(keeper, r
     assert AccessToken.objects.get().user == me
 
 
-def test_only_superusers_see_and_revoke_the_tokens_of_others(keeper, root_token, make_key):
-    key = make_key("nightly", root_token.user)
-    for path, pk, start in (
-        (LIST, AccessToken.objects.get().pk, key[:12]),
-        (OLD, root_token.user.pk, root_token.key[:4]),
-    ):
-        page = keeper.get(path).content.decode()
-        assert "root" not in page
-        assert f"{start}…" not in page
-        for view in ("change", "delete"):
-            keeper.post(f"{path}{pk}/{view}/", {"post": "yes"})
-    assert is_accepted(root_token.key)
+def test_only_superusers_see_and_revoke_the_tokens_of_others(keeper):
+    key = api_key(User.objects.create_superuser("root"))
+    page = keeper.get(LIST).content.decode()
+    assert "root" not in page
+    assert f"{key[:12]}…" not in page
+    for view in ("change", "delete"):
+        keeper.post(f"{LIST}{AccessToken.objects.get().pk}/{view}/", {"post": "yes"})
     assert is_accepted(key)
 
 
-def test_a_user_with_a_token_and_stored_responses_can_be_deleted(client, root_token):
-    headers = {"Authorization": f"Token {root_token.key}", "Idempotency-Key": "k"}
+def test_a_user_with_a_token_and_stored_responses_can_be_deleted(client):
+    root = User.objects.create_superuser("root")
+    headers = {"Authorization": f"Token {api_key(root)}", "Idempotency-Key": "k"}
     assert APIClient().post("/api/queue/hold/", headers=headers).status_code == 200
-    assert client.post(f"/admin/auth/user/{root_token.user.pk}/delete/", {"post": "yes"}).status_code == 302
+    assert client.post(f"/admin/auth/user/{root.pk}/delete/", {"post": "yes"}).status_code == 302
     assert not User.objects.filter(username="root").exists()

@@ -9,7 +9,6 @@ from django.conf import settings
 from django.contrib.auth.models import Permission, User
 from django.core.cache import cache
 from pytest_django.live_server_helper import LiveServer
-from rest_framework.authtoken.models import Token
 from rest_framework.test import APIClient
 
 from batches.batch_manager import BatchManager
@@ -42,7 +41,7 @@ def make_user(*permissions, name="somebody"):
 
 def token_client(user, **options):
     client = APIClient(**options)
-    client.credentials(HTTP_AUTHORIZATION=f"Token {Token.objects.create(user=user).key}")
+    client.credentials(HTTP_AUTHORIZATION=f"Token {factories.api_key(user)}")
     return client
 
 

@@ -19,7 +19,6 @@ from django.conf import settings as django_settings
 from django.core.wsgi import get_wsgi_application
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from rest_framework.authtoken.models import Token
 from schemathesis.config import SchemathesisConfig
 from schemathesis.generation.feedback import FeedbackSources
 from schemathesis.pytest._test_builder import build_operation_test
@@ -29,7 +28,7 @@ from batches.api.idempotency import KEY
 from batches.batch_manager import BatchManager
 from batches.models import Batch, ProfileList, Subscription
 from batches.queue.values import as_uuid
-from batches.tests.support.factories import make_list, subscribe
+from batches.tests.support.factories import api_key, make_list, subscribe
 
 from .calls import FORM, MULTIPART
 from .conftest import batch_with, make_root, refusal_of
@@ -103,7 +102,7 @@ def test_every_call_from_the_description_gets_a_described_response(monkeypatch):
 def fuzz(monkeypatch, examples, phases):
     """The statuses of the answers, of which none is a fault and none is not described."""
     monkeypatch.setattr(django_settings, "BATCHES", {"API_RATE": "off", "API_ANONYMOUS_RATE": "off"})
-    token = {"Authorization": f"Token {Token.objects.create(user=make_root()).key}"}
+    token = {"Authorization": f"Token {api_key(make_root())}"}
     config = configure(examples, phases)
     schema = schemathesis.openapi.from_wsgi("/api/schema/", get_wsgi_application(), config=config)
     answers, chance, send = Counter(), Random(1), WSGITransport.send

@@ -12,8 +12,8 @@ from uuid import UUID
 
 import pytest
 from django.conf import settings
-from rest_framework.authtoken.models import Token
 
+from batches.tests.support.factories import api_key
 from batches.tests.support.processes import wait_until
 
 from .conftest import make_root
@@ -43,8 +43,7 @@ def connected(package, site):
     """The generated client with a token, and a real server."""
     from batches_client import AuthenticatedClient
 
-    token = Token.objects.create(user=make_root())
-    with AuthenticatedClient(site, token.key, prefix="Token", raise_on_unexpected_status=True) as client:
+    with AuthenticatedClient(site, api_key(make_root()), prefix="Token", raise_on_unexpected_status=True) as client:
         yield client
 
 

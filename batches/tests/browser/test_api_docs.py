@@ -2,9 +2,9 @@
 
 import pytest
 from playwright.sync_api import expect
-from rest_framework.authtoken.models import Token
 
 from batches.models import Batch
+from batches.tests.support.factories import api_key
 
 from ..admin.conftest import batch_with, user_of
 from .test_hostile_texts import MARKUP, PAYLOADS
@@ -18,7 +18,7 @@ def test_anybody_can_read_it_and_a_token_lets_them_try_calls(open_page, problems
     problems.expected += ["status of 401"]
     batch_with("queued")
     Batch.objects.update(name="¦".join(PAYLOADS))
-    token = Token.objects.create(user=user_of("superuser"))
+    key = api_key(user_of("superuser"))
     requests = []
     page = open_page("about:blank", role="anonymous")
     page.on("request", lambda request: requests.append(request.url))
@@ -50,7 +50,7 @@ def test_anybody_can_read_it_and_a_token_lets_them_try_calls(open_page, problems
 
     page.get_by_role("button", name="Authorize").click()
     token_form = page.locator(".auth-container", has_text="In: header")
-    token_form.locator("input").fill(f"Token {token.key}")
+    token_form.locator("input").fill(f"Token {key}")
     token_form.get_by_role("button", name="Apply credentials").click()
     token_form.get_by_role("button", name="Close").click()
     call.get_by_role("button", name="Execute").click()

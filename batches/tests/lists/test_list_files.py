@@ -9,11 +9,10 @@ from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import reverse
-from rest_framework.authtoken.models import Token
 
 from batches.management.commands.batch import Command
 from batches.models import Batch, BatchLog, Profile
-from batches.tests.support.factories import undone
+from batches.tests.support.factories import api_key, undone
 from batches.tests.support.terminal import manage
 from batches.text import printable
 
@@ -65,7 +64,7 @@ def form_body(file, **fields):
 @pytest.fixture
 def api():
     root = User.objects.create_superuser("root")
-    client = Client(headers={"Authorization": f"Token {Token.objects.create(user=root).key}"})
+    client = Client(headers={"Authorization": f"Token {api_key(root)}"})
 
     def send(file):
         response = client.post("/api/v1/batches/", *form_body(file, name="news"))

@@ -14,13 +14,12 @@ import pytest
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.core.management import call_command
-from rest_framework.authtoken.models import Token
 
 from batches.conf import command_line
 from batches.management.commands import serve as serve_module
 from batches.models import Batch, BatchProfile, Lease
 from batches.tests.support.brokers import open_broker
-from batches.tests.support.factories import make_batch
+from batches.tests.support.factories import api_key, make_batch
 from batches.tests.support.ports import free_port
 from batches.tests.support.processes import WAIT_SECONDS, Commands, wait_until
 
@@ -182,9 +181,9 @@ def test_a_body_that_is_too_large_is_refused_before_it_is_sent(server):
 def test_idle_visitors_and_sleeping_readers_of_exports_keep_nobody_waiting(server):
     batch = make_batch(profiles=12_000)
     batch.profiles.update(error="x" * 2000)  # more than 16 MB, and what the sockets hold
-    token = Token.objects.create(user=User.objects.create_superuser("reader"))
+    key = api_key(User.objects.create_superuser("reader"))
     export = f"GET /api/v1/batches/{batch.pk}/export/jsonl/ HTTP/1.1\r\n"
-    export += f"Host: localhost\r\nAuthorization: Token {token}\r\n\r\n"
+    export += f"Host: localhost\r\nAuthorization: Token {key}\r\n\r\n"
     with ExitStack() as visitors:
         for _ in range(200):
             visitors.enter_context(connect(server))

@@ -5,7 +5,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from django.db import connection, transaction
 from django.db.models.functions import Now
@@ -35,7 +35,7 @@ from batches.models import (
     Worker,
     snapshot,
 )
-from batches.models.api import StoredResponse
+from batches.models.api import AccessToken, StoredResponse
 from batches.queue.partitions import end_checks
 from batches.queue.runs import ClaimedRun, end_leases
 from batches.queue.transitions import RULES
@@ -97,6 +97,15 @@ def subscribe(found: ProfileList | None, address: str = "ada@example.org", **opt
     made = BatchManager().subscribe(found.pk if found else None, address, **options)
     assert made, made
     return made
+
+
+def api_key(user: Any, **values: Any) -> str:
+    """A key to the API. Its use counts as noted, so that a call that only reads changes no row."""
+    later = timezone.now() + timedelta(days=1)
+    token = AccessToken(**{"user": user, "name": str(uuid4()), "last_used_at": later} | values)
+    key = token.new_key()
+    token.save()
+    return key
 
 
 def story_of(number: object, title: str = "", url: str = "") -> Story:

@@ -15,12 +15,12 @@ from django.core.wsgi import get_wsgi_application
 from django.db import connection, connections
 from django.test import Client
 from django.urls import reverse
-from rest_framework.authtoken.models import Token
 from waitress.server import create_server
 
 from batches.lists.formats import read_profiles
 from batches.models import Batch, BatchLog, BatchProfile, Profile
 from batches.models.api import StoredResponse
+from batches.tests.support.factories import api_key
 from batches.tests.support.processes import wait_until
 
 API = "/api/v1/batches/"
@@ -44,7 +44,7 @@ def client_by(means):
 
 
 def token_of(user):
-    return {"Authorization": f"Token {Token.objects.create(user=user).key}"}
+    return {"Authorization": f"Token {api_key(user)}"}
 
 
 def assert_nothing_stored(models=(Batch, BatchProfile, BatchLog, Profile, StoredResponse)):
