@@ -19,11 +19,15 @@ OPEN = (DocsView, NothingHere, SchemaView, FeedView)
 
 STATES = ("queued", "running", "paused", "done", "error")
 OK, CREATED, GONE, MISSING = 200, 201, 204, 404
-RUNNING, QUEUED, FINISHED = "already_running", "already_queued", "finished"
+RUNNING, QUEUED, UNQUEUED, FINISHED = "already_running", "already_queued", "not_queued", "finished"
 NOTHING = "nothing_to_undo"
+EDIT, OPERATE = "change_profilelist", "operate_batch"
 ALWAYS = (OK,) * 5
 ADDRESS = "https://example.org/"
+TO_FRONT = {"position": 1}
 NEW_BATCH = {"name": "x", "profiles": [ADDRESS]}
+SUBSCRIBE = {"address": "new@example.org", "topics": ["stories"]}
+SUBSCRIBE_TO_QUEUE = {"address": "new@example.org", "topics": ["held"], "minutes": 5}
 #: Of the list of the fixture.
 LIST_ID = "5eedba7c-0000-4000-8000-000000000002"
 UNKNOWN_ID = "00000000-0000-0000-0000-000000000000"
@@ -87,90 +91,49 @@ CALLS = [
     Call("post", "batch-list", "add_batch", "batches/", NEW_BATCH, (CREATED,) * 5),
     Call("patch", "batch-detail", "change_batch", "batches/{pk}/", {"name": "x", "priority": 7}),
     Call("delete", "batch-detail", "delete_batch", "batches/{pk}/", None, (GONE, RUNNING, GONE, GONE, GONE)),
-    Call("post", "batch-queue", "operate_batch", "batches/{pk}/queue/", None, (OK, RUNNING, OK, OK, OK)),
-    Call("post", "batch-start", "operate_batch", "batches/{pk}/start/", None, (OK, RUNNING, OK, FINISHED, FINISHED)),
-    Call("post", "batch-pause", "operate_batch", "batches/{pk}/pause/", None, (OK, OK, OK, FINISHED, FINISHED)),
-    Call(
-        "post",
-        "batch-move",
-        "operate_batch",
-        "batches/{pk}/move/",
-        {"position": 1},
-        (OK, RUNNING, "not_queued", FINISHED, FINISHED),
-    ),
-    Call("post", "batch-retry", "operate_batch", "batches/{pk}/retry/", None, (QUEUED, RUNNING, OK, OK, OK)),
-    Call("post", "batch-undo", "operate_batch", "batches/{pk}/undo/", None, (OK, OK, OK, NOTHING, NOTHING)),
-    Call("post", "batch-repeat", "operate_batch", "batches/{pk}/repeat/", None, (CREATED,) * 5),
-    Call("post", "batch-bulk", "operate_batch", "batches/bulk/", {"action": "pause", "ids": ["x"]}),
+    Call("post", "batch-queue", OPERATE, "batches/{pk}/queue/", None, (OK, RUNNING, OK, OK, OK)),
+    Call("post", "batch-start", OPERATE, "batches/{pk}/start/", None, (OK, RUNNING, OK, FINISHED, FINISHED)),
+    Call("post", "batch-pause", OPERATE, "batches/{pk}/pause/", None, (OK, OK, OK, FINISHED, FINISHED)),
+    Call("post", "batch-move", OPERATE, "batches/{pk}/move/", TO_FRONT, (OK, RUNNING, UNQUEUED, FINISHED, FINISHED)),
+    Call("post", "batch-retry", OPERATE, "batches/{pk}/retry/", None, (QUEUED, RUNNING, OK, OK, OK)),
+    Call("post", "batch-undo", OPERATE, "batches/{pk}/undo/", None, (OK, OK, OK, NOTHING, NOTHING)),
+    Call("post", "batch-repeat", OPERATE, "batches/{pk}/repeat/", None, (CREATED,) * 5),
+    Call("post", "batch-bulk", OPERATE, "batches/bulk/", {"action": "pause", "ids": ["x"]}),
     Call("get", "list-list", "view_profilelist", "lists/"),
     Call("get", "list-detail", "view_profilelist", "lists/{list}/"),
     Call("get", "list-profiles", "view_listprofile", "lists/{list}/profiles/"),
     Call("get", "list-logs", "view_batchlog", "lists/{list}/logs/"),
     Call("get", "list-export", "view_listprofile", "lists/{list}/export/csv/"),
     Call("post", "list-list", "add_profilelist", "lists/", {"name": "new", "profiles": [ADDRESS]}, (CREATED,) * 5),
-    Call("patch", "list-detail", "change_profilelist", "lists/{list}/", {"name": "x", "priority": 7}),
+    Call("patch", "list-detail", EDIT, "lists/{list}/", {"name": "x", "priority": 7}),
     Call("delete", "list-detail", "delete_profilelist", "lists/{list}/", None, (GONE,) * 5),
-    Call("post", "list-add", "change_profilelist", "lists/{list}/add/", {"profiles": [ADDRESS]}),
-    Call("post", "list-remove", "change_profilelist", "lists/{list}/remove/", {"profiles": urls(1)}),
-    Call(
-        "post",
-        "list-sync",
-        "change_profilelist",
-        "lists/{list}/sync/",
-        {"profiles": [ADDRESS], "allow_removals": True},
-    ),
-    Call(
-        "post",
-        "list-correct",
-        "change_profilelist",
-        "lists/{list}/correct/",
-        {"address": urls(1)[0], "new_address": "https://example.org/corrected"},
-    ),
-    Call("post", "list-run", "operate_batch", "lists/{list}/run/", None, (CREATED,) * 5),
-    Call("get", "list-subscriptions", "change_profilelist", "lists/{list}/subscriptions/"),
-    Call(
-        "post",
-        "list-subscriptions",
-        "change_profilelist",
-        "lists/{list}/subscriptions/",
-        {"address": "new@example.org", "topics": ["stories"]},
-        (CREATED,) * 5,
-    ),
-    Call("get", "queue-subscriptions", "change_profilelist", "queue/subscriptions/"),
-    Call(
-        "post",
-        "queue-subscriptions",
-        "change_profilelist",
-        "queue/subscriptions/",
-        {"address": "new@example.org", "topics": ["held"], "minutes": 5},
-        (CREATED,) * 5,
-    ),
-    Call("get", "subscription-detail", "change_profilelist", "subscriptions/{subscription}/"),
-    Call(
-        "patch",
-        "subscription-detail",
-        "change_profilelist",
-        "subscriptions/{subscription}/",
-        {"topics": ["done", "error"], "digest_hour": 7},
-    ),
-    Call("delete", "subscription-detail", "change_profilelist", "subscriptions/{subscription}/", None, (GONE,) * 5),
-    Call("post", "subscription-test", "change_profilelist", "subscriptions/{subscription}/test/"),
+    Call("post", "list-add", EDIT, "lists/{list}/add/", {"profiles": [ADDRESS]}),
+    Call("post", "list-remove", EDIT, "lists/{list}/remove/", {"profiles": urls(1)}),
+    Call("post", "list-sync", EDIT, "lists/{list}/sync/", {"profiles": [ADDRESS], "allow_removals": True}),
+    Call("post", "list-correct", EDIT, "lists/{list}/correct/", {"address": urls(1)[0], "new_address": ADDRESS}),
+    Call("post", "list-run", OPERATE, "lists/{list}/run/", None, (CREATED,) * 5),
+    Call("get", "list-subscriptions", EDIT, "lists/{list}/subscriptions/"),
+    Call("post", "list-subscriptions", EDIT, "lists/{list}/subscriptions/", SUBSCRIBE, (CREATED,) * 5),
+    Call("get", "queue-subscriptions", EDIT, "queue/subscriptions/"),
+    Call("post", "queue-subscriptions", EDIT, "queue/subscriptions/", SUBSCRIBE_TO_QUEUE, (CREATED,) * 5),
+    Call("get", "subscription-detail", EDIT, "subscriptions/{subscription}/"),
+    Call("patch", "subscription-detail", EDIT, "subscriptions/{subscription}/", {"topics": ["done"], "digest_hour": 7}),
+    Call("delete", "subscription-detail", EDIT, "subscriptions/{subscription}/", None, (GONE,) * 5),
+    Call("post", "subscription-test", EDIT, "subscriptions/{subscription}/test/"),
     Call("get", "feeds", "view_listfeed", "feeds/"),
     Call("post", "feeds", "add_listfeed", "feeds/", {"list": LIST_ID, "name": "new"}, (CREATED,) * 5),
     Call("delete", "feed", "delete_listfeed", "feeds/{feed}/", None, (GONE,) * 5),
     Call("get", "hosts", "view_host", "hosts/"),
     Call("get", "redirects", "view_redirect", "redirects/"),
     Call("post", "redirects-accept", "change_redirect", "redirects/accept/", {"ids": [1]}),
-    Call("post", "queue-hold", "operate_batch", "queue/hold/", {"reason": "maintenance"}),
-    Call("post", "queue-release", "operate_batch", "queue/release/"),
+    Call("post", "queue-hold", OPERATE, "queue/hold/", {"reason": "maintenance"}),
+    Call("post", "queue-release", OPERATE, "queue/release/"),
 ]
 WRITING = [call for call in CALLS if call.method != "get"]
 POSTS = [call for call in CALLS if call.method == "post"]
 WITH_BODY = [call for call in CALLS if call.method in {"post", "patch"}]
 OF_A_BATCH = [call for call in CALLS if "{pk}" in call.path]
-OF_A_PROFILE = [call for call in CALLS if "{profile}" in call.path]
-OF_A_FEED = [call for call in CALLS if "{feed}" in call.path]
-OF_A_LIST = [call for call in CALLS if "{list}" in call.path or "{subscription}" in call.path]
+WITH_ID = [call for call in CALLS if "{" in call.path]
 
 
 def patterns(entries: Any) -> Iterator[URLPattern]:

@@ -39,9 +39,10 @@ def make_user(*permissions, name="somebody"):
     return user
 
 
-def token_client(user, **options):
-    client = APIClient(**options)
-    client.credentials(HTTP_AUTHORIZATION=f"Token {factories.api_key(user)}")
+def token_client(user, client=None, **fields):
+    """The client, or a new one, with a token that has these fields."""
+    client = client or APIClient()
+    client.credentials(HTTP_AUTHORIZATION=f"Token {factories.api_key(user, **fields)}")
     return client
 
 

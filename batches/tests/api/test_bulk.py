@@ -5,7 +5,6 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from batches.api import idempotency, views
-from batches.api.batch_requests import BulkBody
 from batches.batch_manager import BatchManager
 from batches.models import Batch
 from batches.tests.support.factories import assert_consistent, cap_bulk
@@ -118,13 +117,6 @@ def test_an_id_that_is_repeated_counts_once_in_any_spelling(client, make_batch):
     answer = send(client, "repeat", ids=[pk, pk.upper(), pk.replace("-", ""), f"{{{pk}}}"])
     assert [outcome["id"] for outcome in answer.json()["outcomes"]] == [pk]
     assert Batch.objects.count() == 2
-
-
-def test_a_thousand_ids_are_accepted_and_one_more_is_not(client):
-    ids = [f"{number:032x}" for number in range(1001)]
-    assert BulkBody(data={"action": "pause", "ids": ids[:1000]}).is_valid()
-    answer = send(client, "pause", ids=ids)
-    assert (answer.status_code, answer.json()["errors"]) == (400, {"ids": ["Send at most 1,000 ids."]})
 
 
 @pytest.mark.parametrize("permission", ["view_batch", "add_batch", "change_batch", "delete_batch", "operate_batch"])

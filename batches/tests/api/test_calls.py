@@ -4,43 +4,24 @@ from collections import defaultdict
 from itertools import product
 
 import pytest
-from django.contrib.auth.models import User
-from django.core.files.base import ContentFile
 from django.db import transaction
 from django.middleware.csrf import get_token
 from django.test import RequestFactory
 from rest_framework.test import APIClient
 from rest_framework.views import APIView
 
-from batches.api.filters import MAX_UNKNOWN
-from batches.api.serializers import BatchSerializer
 from batches.api.urls import urlpatterns
 from batches.models import BatchLog
 from batches.tests.support.factories import undone
-from batches.tests.support.tables import every_column, every_table
 
-from ..browser.pages import make_rows
-from .calls import (
-    CALLS,
-    OF_A_BATCH,
-    OF_A_FEED,
-    OF_A_LIST,
-    OF_A_PROFILE,
-    STATES,
-    WITH_BODY,
-    WRITING,
-    Call,
-    api_routes,
-    patterns,
-)
-from .conftest import make_user, nothing_changes, refusal_of, token_client
+from .calls import CALLS, LIST_ID, OF_A_BATCH, STATES, WITH_BODY, WITH_ID, WRITING, Call, api_routes, patterns
+from .conftest import errors_of, make_user, nothing_changes, refusal_of, token_client
 
 # Permissions and bodies do not depend on the database; the effects of the calls are tested on both.
 pytestmark = [pytest.mark.databases("sqlite"), pytest.mark.django_db]
 
 METHODS = {"get", "post", "put", "patch", "delete"}
 PERMISSIONS = {call.permission for call in CALLS}
-JSON, FORM = "application/json", "multipart/form-data"
 
 
 @pytest.fixture(autouse=True)
@@ -111,7 +92,7 @@ def test_without_a_token_every_call_is_refused(make_batch, a_list):
 
 def test_without_the_permission_nobody_learns_which_batches_and_lists_exist(make_batch, a_list):
     client, batch = token_client(make_user()), make_batch()
-    for call in OF_A_BATCH + OF_A_LIST + OF_A_PROFILE + OF_A_FEED:
+    for call in WITH_ID:
         unknown = call.send(client, "00000000-0000-0000-0000-000000000000")
         assert call.send(client, batch).content == unknown.content, call
 
@@ -130,9 +111,7 @@ def test_an_invalid_token_is_refused(header):
     assert answer["WWW-Authenticate"] == "Token"
 
 
-def test_an_inactive_user_and_an_invalid_session_are_refused(client):
-    User.objects.update(is_active=False)
-    assert client.get("/api/batches/").status_code == 401
+def test_an_invalid_session_is_refused():
     client = APIClient()
     client.cookies["sessionid"] = "a\0" * 20
     assert client.get("/api/batches/").status_code == 401
@@ -150,7 +129,7 @@ def test_a_session_needs_the_csrf_token_for_a_change_and_a_token_needs_none(make
     browser.cookies["csrftoken"] = request.META["CSRF_COOKIE"]
     assert browser.post(f"{path}/pause/", headers={"X-CSRFToken": token}).status_code == 200
     assert batch.logs.latest("pk").actor == "ada"
-    assert token_client(user, enforce_csrf_checks=True).post(f"{path}/queue/").status_code == 200
+    assert token_client(user, APIClient(enforce_csrf_checks=True)).post(f"{path}/queue/").status_code == 200
 
 
 def test_the_log_names_the_user_and_the_channel(client, make_batch, a_list):
@@ -185,7 +164,7 @@ NOT_IDS = [
 @pytest.mark.parametrize("step", [3, pytest.param(1, marks=pytest.mark.exhaustive)])
 def test_an_unknown_id_is_not_found(client, step):
     with nothing_changes():
-        for pk, call in product(NOT_IDS[::step], OF_A_BATCH + OF_A_LIST + OF_A_PROFILE + OF_A_FEED):
+        for pk, call in product(NOT_IDS[::step], WITH_ID):
             answer = call.send(client, pk)
             assert refusal_of(answer) == (404, "not_found"), (call, pk)
             assert answer.json().keys() == {"code", "detail"}
@@ -203,25 +182,21 @@ def test_a_method_that_an_address_does_not_have_changes_nothing(client, make_bat
                 assert call.send(APIClient(), batch).status_code == 401, call
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        *("", "nonsense/", "batches", "batches/a/b/", "batches/a/b/c/", "%00", "%0A", "é/", "v1", "v1/"),
-        *("v1/nonsense/", "v1/batches", "v1.5/", "v/", "v1x/batches/", "version/"),
-    ],
-)
+NO_CALLS = [
+    *("", "nonsense/", "batches", "batches/a/b/", "batches/a/b/c/", "%00", "%0A", "é/", "v1", "v1/"),
+    *("v1/nonsense/", "v1/batches", "v1.5/", "v/", "v1x/batches/", "version/"),
+]
+UNKNOWN_VERSIONS = ["v2/batches/", "v2", "v0/batches/x/pause/", "v999999999/"]
+
+
+@pytest.mark.parametrize("path", NO_CALLS + UNKNOWN_VERSIONS)
 def test_an_address_without_a_call_is_not_found(client, path):
+    detail = "No such address. The addresses of the API end with a slash."
+    if path in UNKNOWN_VERSIONS:
+        detail = f"The API has no version {path.partition('/')[0]}. Use v1."
     for method in ("get", "post", "delete", "options"):
         answer = getattr(client, method)(f"/api/{path}")
-        assert refusal_of(answer) == (404, "not_found"), method
-        assert "slash" in answer.json()["detail"]
-
-
-@pytest.mark.parametrize("path", ["v2/batches/", "v2/", "v2", "v0/batches/x/pause/", "v999999999/"])
-def test_an_unknown_version_is_not_found_and_the_known_ones_are_named(client, path):
-    detail = f"The API has no version {path.partition('/')[0]}. Use v1."
-    for answer in (client.get(f"/api/{path}"), client.post(f"/api/{path}")):
-        assert (answer.status_code, answer.json()) == (404, {"code": "not_found", "detail": detail})
+        assert (answer.status_code, answer.json()) == (404, {"code": "not_found", "detail": detail}), method
 
 
 def test_every_call_responds_only_in_json(client, make_batch, a_list):
@@ -230,30 +205,12 @@ def test_every_call_responds_only_in_json(client, make_batch, a_list):
         if "export" not in call.route:
             answer = call.send(client, batch, headers={"Accept": "text/csv"})
             assert refusal_of(answer) == (406, "not_acceptable"), call
-    assert client.get("/api/batches/", headers={"Accept": "text/html,*/*;q=0.8"})["Content-Type"] == JSON
+    assert client.get("/api/batches/", headers={"Accept": "text/html,*/*;q=0.8"})["Content-Type"] == "application/json"
 
 
-# Bodies
-
-
-def test_a_field_that_is_not_described_is_refused_and_writes_no_column(client, described):
-    """Each body with each column of each table, ten at a time."""
-    rows = make_rows()
-    columns = dict.fromkeys(BatchSerializer.Meta.fields, 5) | dict(every_column())
-    before, tried = every_table(), 0
-    for call in WITH_BODY:
-        kinds = described["paths"][f"/api/v1/{call.path.format(pk='{id}', list='{id}', subscription='{id}')}"][
-            call.method
-        ]["requestBody"]["content"]
-        for kind, content in kinds.items():
-            component = described["components"]["schemas"][content["schema"]["$ref"].rpartition("/")[2]]
-            body = (call.body or {}) if kind == JSON else {"file": ContentFile(b"https://example.org/", "list")}
-            foreign = sorted(columns.keys() - component.get("properties", {}).keys())
-            for names in (foreign[start : start + MAX_UNKNOWN] for start in range(0, len(foreign), MAX_UNKNOWN)):
-                sent = body | {name: columns[name] for name in names}
-                answer = call.send(client, rows.batch, sent, format="json" if kind == JSON else "multipart")
-                assert answer.status_code == 400, (call, kind, names)
-                assert answer.json()["errors"] == {name: ["Unknown field."] for name in names}, (call, kind)
-            tried += 1
-    assert tried == len(WITH_BODY) + 3  # a new batch, a new list and an import can also be sent as a form
-    assert every_table() == before
+def test_no_body_takes_a_field_that_is_not_described(client, make_batch, a_list):
+    batch = make_batch()
+    with nothing_changes():
+        for call in WITH_BODY:
+            answer = call.send(client, batch, (call.body or {}) | {"status": "done", "position": 1, "list_id": LIST_ID})
+            assert errors_of(answer) == {"status", "position", "list_id"} - (call.body or {}).keys(), call

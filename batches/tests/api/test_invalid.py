@@ -12,9 +12,9 @@ pytestmark = pytest.mark.django_db
 
 JSON = "application/json"
 NOT_TEXTS = [None, 5, True, ["news"], {"a": 1}, "a\0b", "a\ud800b"]
-#: A body, and values of each field that are refused. A field within a field is named `outer.inner`.
+#: A body of a call, and values of each field that are refused. A field within a field is named `outer.inner`.
 BODIES = {
-    "batches/": (
+    "post batches/": (
         NEW_BATCH,
         {
             "name": [*NOT_TEXTS, "", "  \t\n ", "x" * 201, " " * 200 + "x"],
@@ -30,64 +30,53 @@ BODIES = {
             "x" * 100_000: [1],
         },
     ),
-    "lists/": (
-        {"name": "new"},
+    "patch batches/{pk}/": ({}, {"name": ["", "x" * 201, 5], "priority": ["5", 40_000], "checker": ["http"]}),
+    "post batches/{pk}/start/": ({}, {"preempt": ["yes"], "queue_version": ["1", -1, 2**63]}),
+    "post batches/{pk}/retry/": (
+        {},
         {
-            "name": [*NOT_TEXTS, "", "  \t\n ", "x" * 201],
-            "priority": [None, "5", True, 40_000, 10**4000],
-            "checker": [*NOT_TEXTS, "nonsense", ""],
-            "strict": ["false", 0],
-            "profiles": [None, ADDRESS, {"url": ADDRESS}, ["nonsense"]],
-            "queue": [True],
-            "version": [1],
+            "reasons": [[], [1], "gone", ["x"] * 101],
+            "profiles": [[0], ["1"], [2**63], list(range(1, 1002))],
+            "rows": [[1]],
         },
     ),
-    "lists/{list}/sync/": (
+    "patch lists/{list}/": (
+        {},
+        {
+            "checker": ["nonsense"],
+            "schedule": ["0 " * 60, 5, None],
+            "delay_minutes": [-1, 10_081, "5"],
+            "schedule_active": ["off"],
+            "next_run_at": ["2026-01-01T00:00:00Z"],
+        },
+    ),
+    "post lists/": ({"name": "new"}, {"profiles": [None, ADDRESS, ["nonsense"]], "queue": [True], "version": [1]}),
+    "post lists/{list}/sync/": (
         {"profiles": [ADDRESS]},
         {
             "profiles": [None, [], ADDRESS, ["nonsense"]],
             "allow_removals": ["yes", 1, None],
             "dry_run": ["no", 0, None],
             "list_version": ["1", True, -1, 2**63, None],
-            "name": ["x"],
         },
     ),
-    "lists/{list}/correct/": (
+    "post lists/{list}/correct/": (
         {"address": "https://example.org/0", "new_address": ADDRESS},
-        {"address": [*NOT_TEXTS, "", "x" * 2001], "new_address": [*NOT_TEXTS, "", "x" * 2001], "url": [ADDRESS]},
+        {"address": [None, "", "x" * 2001], "new_address": [None, "", "x" * 2001]},
     ),
-    "feeds/": (
-        {"list": UNKNOWN_ID, "name": "new"},
-        {
-            "list": [None, 5, True, [UNKNOWN_ID], "", "x" * 41],
-            "name": [*NOT_TEXTS, "", "  \t\n ", "x" * 201],
-            "token": ["feed_x"],
-        },
-    ),
-    "redirects/accept/": (
+    "post feeds/": ({"list": UNKNOWN_ID, "name": "new"}, {"list": [None, 5, "", "x" * 41], "name": ["", "x" * 201]}),
+    "post redirects/accept/": (
         {"ids": [1]},
         {
             "ids": [None, [], 1, ["1"], [True], [0], [2**63], [1.5], [[1]], [1] * 1001],
             "all": ["yes", 1, None],
             "dry_run": ["no", 0, None],
             "host": [None, 5, "", "a/b", "x" * 261, "example.org"],
-            "url": [ADDRESS],
         },
     ),
-    "profiles/check/": (
-        {"ids": [1]},
-        {
-            "ids": [None, [], 1, ["1"], [True], [0], [2**63], [1] * 1001],
-            "all": ["yes", 1, None],
-            "host": [None, 5, "", "a/b", "x" * 261, "example.org"],
-            "name": [*NOT_TEXTS, "", "  \t\n ", "x" * 201],
-            "priority": [None, "5", True, 40_000, 10**4000],
-            "checker": [*NOT_TEXTS, "nonsense", ""],
-            "dry_run": [True],
-        },
-    ),
-    "queue/hold/": ({}, {"reason": [*NOT_TEXTS, "x" * 2001], "until": ["tomorrow", 5, True, [], "", "a\0b"]}),
-    "batches/bulk/": (
+    "post profiles/check/": ({"ids": [1]}, {"name": ["", "x" * 201], "priority": [40_000], "checker": ["nonsense"]}),
+    "post queue/hold/": ({}, {"reason": [*NOT_TEXTS, "x" * 2001], "until": ["tomorrow", 5, True, [], "", "a\0b"]}),
+    "post batches/bulk/": (
         {"action": "delete"},
         {
             "action": ["explode", "start", ["delete"], None],
@@ -105,17 +94,17 @@ BODIES = {
 }
 
 
-@pytest.mark.parametrize("path", BODIES)
-def test_an_invalid_field_is_refused_by_name(client, make_batch, a_list, path):
+@pytest.mark.parametrize("call", BODIES)
+def test_an_invalid_field_is_refused_by_name(client, make_batch, a_list, call):
+    (method, path), (body, fields) = call.split(), BODIES[call]
     address = f"/api/{fill(path, make_batch('done'))}"
-    body, fields = BODIES[path]
     with nothing_changes():
         for field, values in fields.items():
             outer, _, inner = field.partition(".")
             known_as = field.replace("\0", "").replace("\ud800", "")[:500]
             for value in values:
                 sent = body | {outer: {inner: value} if inner else value}
-                answer = client.post(address, json.dumps(sent), content_type=JSON)
+                answer = getattr(client, method)(address, json.dumps(sent), content_type=JSON)
                 assert errors_of(answer) == {known_as}, value
 
 
@@ -126,10 +115,11 @@ def test_an_invalid_field_is_refused_by_name(client, make_batch, a_list, path):
         ("batches/bulk/", {}, {"action"}),
         ("batches/bulk/", {"action": "delete"}, {"ids"}),
         ("batches/bulk/", {"action": "delete", "ids": [UNKNOWN_ID], "filter": {"search": "x"}}, {"ids"}),
+        ("batches/{pk}/retry/", {"profiles": [1], "reasons": ["x"]}, {"profiles"}),
     ],
 )
-def test_a_missing_field_is_refused_by_name(client, path, body, fields):
-    assert errors_of(client.post(f"/api/{path}", body)) == fields
+def test_missing_fields_and_those_that_exclude_each_other_are_refused_by_name(client, make_batch, path, body, fields):
+    assert errors_of(client.post(f"/api/{fill(path, make_batch())}", body)) == fields
 
 
 @pytest.mark.parametrize(
@@ -144,17 +134,6 @@ def test_a_missing_field_is_refused_by_name(client, path, body, fields):
 )
 def test_an_error_says_what_to_send(client, path, body, detail):
     assert client.post(f"/api/{path}", body).json()["detail"] == detail
-
-
-@pytest.mark.parametrize("name", ["\u200b", "\u2060\u202e"])
-def test_an_invisible_name_is_refused(client, make_batch, name):
-    batch = make_batch()
-    with nothing_changes():
-        for answer in (
-            client.post("/api/batches/", NEW_BATCH | {"name": name}),
-            client.patch(f"/api/batches/{batch.pk}/", {"name": name}),
-        ):
-            assert refusal_of(answer) == (400, "bad_value")
 
 
 @pytest.mark.parametrize(
@@ -177,11 +156,11 @@ def test_an_invalid_field_of_a_form_is_refused_by_name(client, field, values):
             assert errors_of(upload(client, **{field: value})) == {field}, value
 
 
-def test_a_form_with_a_field_that_is_too_large_or_too_many_fields_is_refused(client, settings):
+def test_a_request_with_a_field_that_is_too_large_or_with_too_many_fields_is_refused(client, settings):
     large = upload(client, name="x" * (settings.DATA_UPLOAD_MAX_MEMORY_SIZE + 1))
     assert refusal_of(large) == (413, "too_large")
     many = upload(client, **{f"field{number}": "" for number in range(1001)})
-    assert refusal_of(many) == (400, "parse_error")
+    assert refusal_of(many) == refusal_of(client.get("/api/batches/?" + "name=a&" * 1001)) == (400, "parse_error")
 
 
 #: Raw values of parameters, besides those that are refused everywhere.
@@ -232,12 +211,6 @@ def test_an_invalid_query_is_refused_by_name(client, make_batch, a_list, step, p
             assert answer.json()["detail"].startswith(f"{known_as}: ")
 
 
-def test_too_many_parameters_are_refused(client):
-    answer = client.get("/api/batches/?" + "name=a&" * 1001)
-    assert answer.status_code == 400
-    assert answer.json().keys() == {"code", "detail"}
-
-
 def test_an_error_names_at_most_ten_unknown_fields_or_parameters(client):
     unknown = {f"field{number}": "1" for number in range(500)}
     assert len(client.post("/api/batches/", unknown).json()["errors"]) == 10
@@ -255,27 +228,19 @@ TOO_DEEP = "parse_error" if sys.version_info < (3, 14) else "invalid"
 WRONG_BODIES = [
     ("{", JSON, 400, "parse_error"),
     ("[]", JSON, 400, "invalid"),
-    ('"text"', JSON, 400, "invalid"),
-    ("5", JSON, 400, "invalid"),
     ("null", JSON, 400, "invalid"),
     ('{"x": NaN}', JSON, 400, "parse_error"),
     ('{"queue": true, "x": 1, "queue": false}', JSON, 400, "parse_error"),
     ('{"x": [{"url": 1, "url": 1}]}', JSON, 400, "parse_error"),
-    ('{"x": Infinity}', JSON, 400, "parse_error"),
     ('{"x": -1e400}', JSON, 400, "invalid"),
     (f'{{"x": {"9" * 5000}}}', JSON, 400, "parse_error"),
-    ('{"\\u0000": 1}', JSON, 400, "invalid"),
-    ('{"\\ud800": 1}', JSON, 400, "invalid"),
     (b'{"x": "\xff"}', JSON, 400, "parse_error"),
-    (b'{"x": "\xed\xa0\x80"}', JSON, 400, "parse_error"),
     (b'\xef\xbb\xbf{"x": 1}', JSON, 400, "parse_error"),
     ('{"x": 1}'.encode("utf-16"), JSON, 400, "parse_error"),
     ('{"x":' * 10_000 + "1" + "}" * 10_000, JSON, 400, TOO_DEEP),
-    ('{"x": 1}', f"{JSON}; charset=UTF-8", 400, "invalid"),
     ('{"x": 1}', f"{JSON}; charset=nonsense", 400, "invalid"),
     ("name=x", "application/x-www-form-urlencoded", 415, "unsupported_media_type"),
     ("{}", "text/plain", 415, "unsupported_media_type"),
-    ("{}", "nonsense", 415, "unsupported_media_type"),
     ("{}", f"{JSON}; charset=utf-16", 415, "unsupported_media_type"),
     ("{}", f"{JSON}; charset=zlib", 415, "unsupported_media_type"),
 ]
@@ -299,8 +264,11 @@ def test_a_form_is_refused_except_for_profiles_with_all_their_parts(client, make
     with nothing_changes():
         for call in WITH_BODY:
             takes_file = call.route in {"batch-list", "list-list", "list-sync"} and call.method == "post"
-            expected = (400, "invalid") if takes_file else (415, "unsupported_media_type")
-            assert refusal_of(call.send(client, batch, {"a": "b"}, format="multipart")) == expected, call
+            answer = call.send(client, batch, {"a": "b"}, format="multipart")
+            if takes_file:
+                assert errors_of(answer) == {"a"}, call
+            else:
+                assert refusal_of(answer) == (415, "unsupported_media_type"), call
         for content_type, code in (("multipart/form-data", "parse_error"), (MULTIPART, "invalid")):
             assert refusal_of(client.post("/api/batches/", b"{}", content_type=content_type)) == (400, code)
         assert refusal_of(client.post("/api/batches/", b"", content_type=JSON)) == (400, "invalid")

@@ -2,16 +2,13 @@
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
-from rest_framework.test import APIClient
 
 from batches.batch_manager import BatchManager
-from batches.models import Batch, BatchLog, Profile, ProfileList, vocabulary
-from batches.models.api import AccessToken
+from batches.models import Batch, BatchLog, ProfileList, vocabulary
 from batches.tests.support.factories import failed, make_list, profile_ids, record, start_run, urls, urls_of
-from batches.tests.support.tables import every_table
 from batches.tests.support.threads import run_in_threads
 
-from .conftest import errors_of, make_user, nothing_changes, refusal_of, token_client
+from .conftest import make_user, nothing_changes, refusal_of, token_client
 
 pytestmark = pytest.mark.django_db
 
@@ -62,13 +59,6 @@ def test_a_name_that_is_taken_is_refused(client, a_list):
     assert answer.json().keys() == {"code", "detail"}
 
 
-def test_with_strict_an_invalid_entry_creates_nothing(client):
-    with nothing_changes():
-        answer = client.post("/api/lists/", {"name": "x", "strict": True, "profiles": [*urls(1), "nonsense"]})
-        assert errors_of(answer) == {"profiles"}
-    assert answer.json()["rejected"][0]["text"] == "nonsense"
-
-
 # Reading
 
 
@@ -88,17 +78,6 @@ def test_the_lists_are_in_the_order_of_their_names_and_can_be_filtered(client):
     assert names("?created_before=2020-01-01") == []
 
 
-def test_pages_of_lists_follow_each_other(client):
-    for number in range(5):
-        make_list(f"list {number}", number)
-    found, address = [], "/api/lists/?page_size=2"
-    while address:
-        page = client.get(address).json()
-        found += [(entry["name"], entry["total_profiles"]) for entry in page["results"]]
-        address = page["next"]
-    assert found == [(f"list {number}", number) for number in range(5)]
-
-
 def test_the_profiles_of_a_list_are_in_its_order_with_their_last_check(client):
     found = make_list("News", 3)
     run = start_run(BatchManager().run_list(found.pk))
@@ -109,8 +88,6 @@ def test_the_profiles_of_a_list_are_in_its_order_with_their_last_check(client):
     failing = client.get(f"/api/lists/{found.pk}/profiles/?failing=true").json()["results"]
     assert [(member["url"], member["profile"]) for member in failing] == [(urls(2)[1], answer[1]["profile"])]
     assert client.get(f"/api/lists/{found.pk}/profiles/?host=example.net").json()["results"] == []
-    page = client.get(f"/api/lists/{found.pk}/profiles/?page_size=2").json()
-    assert [member["url"] for member in client.get(page["next"]).json()["results"]] == urls(3)[2:]
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "opml"])
@@ -150,19 +127,6 @@ def test_attributes_are_changed_together(client, a_list):
         answer = client.patch(f"/api/lists/{a_list.pk}/", {"name": "taken", "priority": 1})
         assert refusal_of(answer) == (409, "already_exists")
         assert answer.json()["list"]["name"] == "Press"
-        assert errors_of(client.patch(f"/api/lists/{a_list.pk}/", {"checker": "nonsense"})) == {"checker"}
-
-
-def test_a_change_and_a_deletion_take_if_match(client, a_list):
-    path = f"/api/lists/{a_list.pk}/"
-    etag = client.get(path)["ETag"]
-    assert client.get(path, headers={"If-None-Match": etag}).status_code == 304
-    assert client.patch(path, {"priority": 1}, headers={"If-Match": etag}).status_code == 200
-    with nothing_changes():
-        for method, body in (("patch", {"priority": 2}), ("delete", None)):
-            answer = getattr(client, method)(path, body, headers={"If-Match": etag})
-            assert refusal_of(answer) == (412, "precondition_failed")
-    assert client.delete(path, headers={"If-Match": client.get(path)["ETag"]}).status_code == 204
 
 
 def test_profiles_are_added_and_removed(client, a_list):
@@ -174,14 +138,12 @@ def test_profiles_are_added_and_removed(client, a_list):
     assert urls_of(a_list) == urls(4)[3:]
 
 
-def test_an_import_is_previewed_and_then_made(client, a_list):
-    make_list("ten", 10)
-    a_list = ProfileList.objects.get(name="ten")
-    wanted = urls(12)[1:]
+def test_an_import_is_previewed_and_then_made(client):
+    found, wanted = make_list("ten", 10), urls(12)[1:]
     with nothing_changes():
-        assert changed(post(client, a_list, "sync", profiles=wanted, dry_run=True)) == (2, 1, 9)
-    assert changed(post(client, a_list, "sync", profiles=wanted)) == (2, 1, 9)
-    assert urls_of(a_list) == wanted
+        assert changed(post(client, found, "sync", profiles=wanted, dry_run=True)) == (2, 1, 9)
+    assert changed(post(client, found, "sync", profiles=wanted)) == (2, 1, 9)
+    assert urls_of(found) == wanted
 
 
 def test_an_import_that_removes_more_than_a_tenth_needs_a_flag(client, a_list):
@@ -215,14 +177,9 @@ def test_an_address_is_corrected(client, a_list):
     answer = post(client, a_list, "correct", address=urls(1)[0], new_address="https://example.net/")
     assert answer.json()["version"] == 2
     assert urls_of(a_list) == ["https://example.net/", urls(2)[1]]
-    assert Profile.objects.count() == 2
     with nothing_changes():
-        for old, new, refusal in (
-            ("https://example.net/", urls(2)[1], (409, "already_exists")),
-            ("https://example.net/", "nonsense", (400, "bad_value")),
-            ("https://unknown.example/", "https://example.net/2", (404, "not_found")),
-        ):
-            assert refusal_of(post(client, a_list, "correct", address=old, new_address=new)) == refusal
+        answer = post(client, a_list, "correct", address="https://example.net/", new_address=urls(2)[1])
+        assert refusal_of(answer) == (409, "already_exists")
 
 
 # Schedules
@@ -240,26 +197,6 @@ def test_a_schedule_is_set_shown_in_words_and_switched_off(client, a_list):
     assert client.get("/api/lists/?scheduled=true").json()["results"] == []
     assert client.patch(path, {"schedule_active": True}).json()["next_run_at"]
     assert client.patch(path, {"schedule": ""}).json()["next_run_at"] is None
-
-
-@pytest.mark.parametrize(
-    ("body", "refusal"),
-    [
-        ({"schedule": "0 0 30 2 *"}, "bad_value"),
-        ({"schedule": "nonsense"}, "bad_value"),
-        ({"schedule": "0 6 * * *", "time_zone": "Mars"}, "bad_value"),
-        ({"time_zone": "../etc"}, "bad_value"),
-        ({"schedule": "0 * * * *", "delay_minutes": 60}, "bad_value"),
-        ({"schedule": "0 " * 60}, "invalid"),
-        ({"delay_minutes": -1}, "invalid"),
-        ({"delay_minutes": 10_081}, "invalid"),
-        ({"schedule_active": "off"}, "invalid"),
-        ({"next_run_at": "2026-01-01T00:00:00Z"}, "invalid"),
-    ],
-)
-def test_an_impossible_schedule_is_refused(client, a_list, body, refusal):
-    with nothing_changes():
-        assert refusal_of(client.patch(f"/api/lists/{a_list.pk}/", body)) == (400, refusal)
 
 
 # Running
@@ -288,72 +225,20 @@ def test_a_new_batch_is_kept_as_a_list(client):
         assert refusal_of(again) == (409, "already_exists")
 
 
-def test_keeping_a_batch_as_a_list_needs_the_permission_to_add_lists(client):
+def test_keeping_a_batch_as_a_list_needs_the_permission_to_add_lists():
     body = {"name": "News", "profiles": urls(2), "keep": True}
-    user = make_user("add_batch")
-    adder = token_client(user)
+    adder = token_client(make_user("add_batch"))
     with nothing_changes():
         assert refusal_of(adder.post("/api/batches/", body)) == (403, "permission_denied")
     assert adder.post("/api/batches/", body | {"keep": False}).status_code == 201
-    assert (
-        token_client(make_user("add_batch", "add_profilelist", name="both")).post("/api/batches/", body).status_code
-        == 201
-    )
-
-
-@pytest.mark.parametrize("scope", ["read", "add"])
-def test_a_token_that_cannot_operate_reads_lists_and_changes_none(client, a_list, scope):
-    token = AccessToken(
-        user=make_user("view_profilelist", "change_profilelist", "add_profilelist", "add_batch"), scope=scope
-    )
-    key = token.new_key()
-    token.save()
-    client.credentials(HTTP_AUTHORIZATION=f"Token {key}")
-    assert client.get("/api/lists/").status_code == 200
-    before = every_table()
-    kept = {"name": "News", "profiles": urls(1), "keep": True}
-    for answer in (
-        client.post("/api/lists/", {"name": "x"}),
-        client.patch(f"/api/lists/{a_list.pk}/", {"priority": 1}),
-        post(client, a_list, "add", profiles=urls(5)),
-        client.post("/api/batches/", kept),
-    ):
-        assert refusal_of(answer) == (403, "permission_denied")
-    after = every_table()
-    assert after | {"batches_accesstoken": []} == before | {"batches_accesstoken": []}
+    both = token_client(make_user("add_batch", "add_profilelist", name="both"))
+    assert both.post("/api/batches/", body).status_code == 201
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_same_run_asked_for_at_the_same_time_is_made_once_and_answered_twice(client, a_list):
-    def ask():
-        clone = token_client_of(client)
-        return clone.post(f"/api/lists/{a_list.pk}/run/", headers={"Idempotency-Key": "once"})
-
-    answers = run_in_threads([ask] * 3)
+def test_the_same_run_asked_for_at_the_same_time_is_made_once_and_answered_each_time(client, a_list):
+    path = f"/api/lists/{a_list.pk}/run/"
+    answers = run_in_threads([lambda: client.post(path, headers={"Idempotency-Key": "once"})] * 3)
     assert [answer.status_code for answer in answers] == [201] * 3
     assert len({answer.json()["id"] for answer in answers}) == 1
     assert Batch.everything.get().total_profiles == 2
-
-
-def token_client_of(client):
-    clone = APIClient()
-    clone.credentials(**client._credentials)
-    return clone
-
-
-# Cost
-
-
-def test_a_page_of_lists_takes_a_constant_number_of_queries(client, django_assert_max_num_queries):
-    for number in range(30):
-        make_list(f"list {number}", 3)
-    with django_assert_max_num_queries(3):
-        assert len(client.get("/api/lists/").json()["results"]) == 30
-
-
-def test_a_deleted_list_is_gone_and_its_runs_stay(client, a_list):
-    run = post(client, a_list, "run").json()["id"]
-    assert client.delete(f"/api/lists/{a_list.pk}/").status_code == 204
-    assert refusal_of(client.get(f"/api/lists/{a_list.pk}/")) == (404, "not_found")
-    assert client.get(f"/api/batches/{run}/").json()["list"] is None
-    assert Batch.objects.get().total_profiles == 2

@@ -68,11 +68,3 @@ def test_a_request_accepts_a_thousand_at_most(client, proposed, monkeypatch):
     assert accept(client, all=True)["left"] == 1
     assert accept(client, all=True)["left"] == 0
     assert accept(client, all=True) == {"done": 0, "refused": 0, "left": 0, "outcomes": []}
-
-
-def test_a_repeated_request_with_a_key_gets_the_first_response(client, proposed):
-    answers = [
-        client.post("/api/v1/redirects/accept/", {"all": True}, headers={"Idempotency-Key": "once"}) for _ in range(2)
-    ]
-    assert answers[0].json() == answers[1].json()
-    assert answers[0].json()["done"] == 2

@@ -61,10 +61,3 @@ def test_the_tutorial_works_and_prints_the_output_on_the_page(tmp_path, commands
     for (block, expected), output in zip(steps(), printed, strict=True):
         if expected is not None:
             assert re.fullmatch(pattern_of(expected), output.rstrip("\n"), re.DOTALL), f"{block}\nprinted:\n{output}"
-
-
-def test_the_tutorial_has_each_use_of_the_api():
-    tutorial = "".join(block for block, _ in steps())
-    parts = ("token create", "--form file", "etag-compare", "Idempotency-Key", "bulk/", "comparison/", "export/csv")
-    for part in parts:
-        assert part in tutorial

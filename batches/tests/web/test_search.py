@@ -7,7 +7,6 @@ from django.contrib.auth.models import User
 from django.db import OperationalError, connection
 from django.test import Client
 
-from batches.tests.support.factories import make_batch, make_list
 from batches.tests.support.tables import run_sql
 from batches.web import search
 from batches.web.search import SearchTooSlow, limited_search
@@ -20,18 +19,8 @@ SLOW = {
     "sqlite": f"{NUMBERS}) SELECT count(*) FROM number",
     "postgresql": "SELECT pg_sleep(600)",
 }
-API_LISTS = ["batches/", "stories/", "profiles/", "batches/{batch}/stories/", "lists/", "lists/{list}/profiles/"]
-ADMIN_LISTS = [
-    "batch",
-    "profilelist",
-    "listprofile",
-    "profile",
-    "batchprofile",
-    "storyresult",
-    "batchlog",
-    "webhook",
-    "webhookdelivery",
-]
+ADMIN_LISTS = ["batch", "profilelist", "listprofile", "profile", "batchprofile", "storyresult", "batchlog"]
+ADMIN_LISTS += ["webhook", "webhookdelivery"]
 
 #: The texts of searches, and the messages about them.
 TEXTS = {
@@ -63,11 +52,9 @@ def slow_searches(monkeypatch):
         yield
 
 
-@pytest.mark.parametrize("path", API_LISTS)
-def test_the_api_searches_for_ten_words_and_200_characters(client, path):
-    address = f"/api/v1/{path.format(batch=make_batch().pk, list=make_list().pk)}"
+def test_the_api_searches_for_ten_words_and_200_characters(client):
     for text, message in TEXTS.items():
-        response = client.get(address, {"search": text})
+        response = client.get("/api/v1/profiles/", {"search": text})
         if message is None:
             assert response.status_code == 200, text
         else:
