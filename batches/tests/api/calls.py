@@ -158,8 +158,11 @@ LISTS = {
 
 def upload(client: Any, content: bytes = ADDRESS.encode(), filename: str = "list.txt", **fields: Any) -> Any:
     """The answer to a form for a new batch."""
-    file = SimpleUploadedFile(filename, content)
-    return client.post("/api/batches/", {"name": "news", "file": file} | fields, format="multipart")
+    return post_file(client, "batches/", content, filename, **{"name": "news"} | fields)
+
+
+def post_file(client: Any, path: str, content: bytes, filename: str = "list.txt", **fields: Any) -> Any:
+    return client.post(f"/api/{path}", {"file": SimpleUploadedFile(filename, content)} | fields, format="multipart")
 
 
 def api_routes() -> Iterator[tuple[str, str]]:

@@ -2,11 +2,10 @@
 
 import pytest
 
-from batches.batch_manager import BatchManager
 from batches.models import BatchLog, Profile
 from batches.tests.support.factories import make_batch, urls
 
-from .conftest import nothing_changes, refusal_of
+from .conftest import refusal_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -22,11 +21,3 @@ def test_a_profile_is_shown_forgotten_and_then_unknown(client):
     assert (line.actor, line.channel, line.batch) == ("root", "api", None)
     for answer in (client.get(address), client.delete(address)):
         assert refusal_of(answer) == (404, "not_found")
-
-
-def test_while_a_batch_with_it_is_stored_it_stays(client):
-    with BatchManager().preparing_batch("it", urls(1)) as reveal:
-        with nothing_changes():
-            answer = client.delete(f"/api/v1/profiles/{Profile.objects.get().pk}/")
-        assert refusal_of(answer) == (409, "being_added")
-        assert reveal()

@@ -207,19 +207,6 @@ def test_after_a_fault_the_next_attempt_makes_the_change(client, monkeypatch, ow
     assert Batch.objects.count() == 1
 
 
-@pytest.mark.django_db(transaction=True)
-def test_a_list_is_read_before_anything_is_locked(client, monkeypatch):
-    read, locked = request_fields.read_profiles, []
-
-    def note(*args, **options):
-        locked.append(connection.in_atomic_block)
-        return read(*args, **options)
-
-    monkeypatch.setattr(request_fields, "read_profiles", note)
-    assert post(client, "/api/batches/", **form()).status_code == 201
-    assert locked == [False]
-
-
 # Concurrent requests
 
 
@@ -294,23 +281,29 @@ def test_a_second_request_makes_the_change_if_the_first_fails(overlapping, monke
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("kind", ["create", "repeat", "bulk"])
-def test_rows_are_stored_before_the_transaction_of_the_key(client, make_batch, monkeypatch, kind):
-    source = make_batch("done")
-    path, body, status = {
-        "create": ("/api/batches/", NEW, 201),
-        "repeat": (f"/api/batches/{source.pk}/repeat/", None, 201),
-        "bulk": ("/api/batches/bulk/", {"action": "repeat", "ids": ["unknown", str(source.pk)]}, 200),
+@pytest.mark.parametrize(("kind", "steps"), [("create", 4), ("repeat", 1), ("bulk", 1)])
+def test_lists_are_read_and_rows_are_stored_before_the_transaction_of_the_key(
+    client, make_batch, monkeypatch, kind, steps
+):
+    source, in_transaction = make_batch("done"), []
+    request, status = {
+        "create": ({"path": "/api/batches/"} | form(), 201),
+        "repeat": ({"path": f"/api/batches/{source.pk}/repeat/"}, 201),
+        "bulk": ({"path": "/api/batches/bulk/", "body": {"action": "repeat", "ids": ["x", str(source.pk)]}}, 200),
     }[kind]
-    in_transaction, store = [], contents.store_chunks
 
-    def watch(*arguments):
-        in_transaction.append(connection.in_atomic_block)
-        return store(*arguments)
+    def watch(module, name):
+        step = getattr(module, name)
 
-    monkeypatch.setattr(contents, "store_chunks", watch)
-    first, again = post(client, path, body), post(client, path, body)
+        def note(*arguments, **options):
+            in_transaction.append(connection.in_atomic_block)
+            return step(*arguments, **options)
+
+        monkeypatch.setattr(module, name, note)
+
+    watch(contents, "store_chunks")
+    watch(request_fields, "read_profiles")
+    first, again = post(client, **request), post(client, **request)
     assert (first.status_code, is_replayed(again), again.content) == (status, True, first.content)
-    # The repetition stores nothing.
-    assert in_transaction == ([False, False] if kind == "create" else [False])
+    assert in_transaction == [False] * steps  # the repetition stores nothing
     assert Batch.everything.count() == 2

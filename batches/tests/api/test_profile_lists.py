@@ -1,13 +1,13 @@
 """Lists: created, edited, imported, run and deleted through the API. `calls` has the permissions."""
 
 import pytest
-from django.core.files.uploadedfile import SimpleUploadedFile
 
 from batches.batch_manager import BatchManager
 from batches.models import Batch, BatchLog, ProfileList, vocabulary
 from batches.tests.support.factories import failed, make_list, profile_ids, record, start_run, urls, urls_of
 from batches.tests.support.threads import run_in_threads
 
+from .calls import post_file
 from .conftest import make_user, nothing_changes, refusal_of, token_client
 
 pytestmark = pytest.mark.django_db
@@ -15,11 +15,6 @@ pytestmark = pytest.mark.django_db
 
 def post(client, found, call, **body):
     return client.post(f"/api/lists/{found.pk}/{call}/", body)
-
-
-def upload(client, path, content, **fields):
-    file = SimpleUploadedFile("list.txt", content)
-    return client.post(path, {"file": file} | fields, format="multipart")
 
 
 def changed(answer):
@@ -46,7 +41,7 @@ def test_a_list_is_created_with_its_profiles_and_reports_each_entry(client):
 
 
 def test_a_list_is_created_from_a_file_or_without_profiles(client):
-    answer = upload(client, "/api/lists/", b"https://a.example/\nnonsense\n", name="File")
+    answer = post_file(client, "lists/", b"https://a.example/\nnonsense\n", name="File")
     assert (answer.json()["accepted"], answer.json()["rejected"][0]["line"]) == (1, 2)
     assert client.post("/api/lists/", {"name": "Empty"}).json()["list"]["total_profiles"] == 0
     assert client.post("/api/lists/", {"name": "Also empty", "profiles": []}).status_code == 201
@@ -95,8 +90,7 @@ def test_an_export_can_be_imported_again(client, kind):
     found = make_list("News of the day", 3)
     answer = client.get(f"/api/lists/{found.pk}/export/{kind}/")
     assert f'filename="news-of-the-day-{str(found.pk)[:8]}.{kind}"' in answer["Content-Disposition"]
-    file = SimpleUploadedFile(f"list.{kind}", b"".join(answer.streaming_content))
-    answer = client.post(f"/api/lists/{found.pk}/sync/", {"file": file}, format="multipart")
+    answer = post_file(client, f"lists/{found.pk}/sync/", b"".join(answer.streaming_content), f"list.{kind}")
     assert changed(answer) == (0, 0, 3)
     assert refusal_of(client.get(f"/api/lists/{found.pk}/export/pdf/")) == (404, "not_found")
 
@@ -151,7 +145,7 @@ def test_an_import_that_removes_more_than_a_tenth_needs_a_flag(client, a_list):
         answer = post(client, a_list, "sync", profiles=urls(1))
         assert refusal_of(answer) == (409, "too_many_removals")
         assert answer.json()["list"]["total_profiles"] == 2
-    answer = upload(client, f"/api/lists/{a_list.pk}/sync/", b"https://example.org/0", allow_removals="true")
+    answer = post_file(client, f"lists/{a_list.pk}/sync/", b"https://example.org/0", allow_removals="true")
     assert changed(answer) == (0, 1, 1)
 
 

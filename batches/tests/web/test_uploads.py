@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 from django.contrib.auth.models import User
 from django.core.files.uploadedfile import SimpleUploadedFile
-from django.core.management import CommandError, call_command
 from django.core.wsgi import get_wsgi_application
-from django.db import connection, connections
+from django.db import connections
 from django.test import Client
 from django.urls import reverse
 from waitress.server import create_server
@@ -185,22 +184,4 @@ def test_an_interrupted_upload_leaves_nothing(tmp_path, monkeypatch):
             assert connected.recv(100).startswith(b"HTTP/1.1 201")
         wait_until(lambda: not server.active_channels and not open_in(tmp_path))
         assert os.listdir(tmp_path) == []
-    assert_made()
-
-
-@pytest.mark.django_db(transaction=True)
-def test_a_command_that_is_interrupted_while_it_stores_leaves_no_batch_and_can_be_repeated(tmp_path):
-    path = tmp_path / "list.txt"
-    path.write_bytes(LIST)
-
-    def interrupt(execute, sql, *arguments):
-        if sql.startswith("INSERT") and "batches_batchlog" in sql:  # the last row of a batch
-            assert BatchProfile.objects.count() == COUNT
-            raise KeyboardInterrupt
-        return execute(sql, *arguments)
-
-    with connection.execute_wrapper(interrupt), pytest.raises(CommandError, match="Stopped"):
-        call_command("batch", "create", path)
-    assert_nothing_stored((Batch, BatchProfile, BatchLog))  # other batches may have the profiles by now
-    call_command("batch", "create", path)
     assert_made()
