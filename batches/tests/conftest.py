@@ -258,13 +258,12 @@ def create_tables(url: str, kept: Path | None) -> None:
 
 
 def name_what_tables_depend_on() -> str:
-    """Changes with the migrations and models, the installed apps, and the versions of other apps with tables."""
+    """Changes with the migrations and models, the installed apps, and the version of Django, which has tables."""
     code = [settings.BASE_DIR / "batchproject" / "settings.py"]
     code += sorted(
         path for room in ("migrations", "models") for path in (settings.BASE_DIR / "batches" / room).glob("*.py")
     )
-    versions = "".join(version(name) for name in ("django", "djangorestframework"))
-    return sha256(versions.encode() + b"".join(path.read_bytes() for path in code)).hexdigest()
+    return sha256(version("django").encode() + b"".join(path.read_bytes() for path in code)).hexdigest()
 
 
 def empty_tables() -> None:
