@@ -45,7 +45,9 @@ def test_no_view_takes_a_policy_from_the_settings_of_the_project():
 
 
 @pytest.mark.parametrize("state", STATES)
-def test_each_call_is_done_or_refused_by_the_status_of_the_batch(client, make_batch, a_list, state):
+def test_each_call_is_done_or_refused_with_a_described_code_by_the_status_of_the_batch(
+    client, make_batch, a_list, described, state
+):
     batch = make_batch(state, failed=1)
     with nothing_changes():
         for call in CALLS:
@@ -56,6 +58,8 @@ def test_each_call_is_done_or_refused_by_the_status_of_the_batch(client, make_ba
                     assert answer.status_code == expected, call
                 else:
                     assert refusal_of(answer) == (409, expected), call
+                    responses = described["paths"][f"/api/v1/{call.path.format(pk='{id}')}"][call.method]["responses"]
+                    assert f"`{expected}`" in responses["409"]["description"], call
                 if call in OF_A_BATCH and call in WITH_BODY and answer.status_code != 201:
                     batch_in_answer = answer.json() if answer.status_code == 200 else answer.json()["batch"]
                     assert batch_in_answer == client.get(f"/api/v1/batches/{batch.pk}/").json(), call
