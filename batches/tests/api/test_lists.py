@@ -187,12 +187,6 @@ def test_a_cursor_of_another_list_or_order_is_refused_by_name(client):
     assert errors_of(client.get(f"/api/batches/?ordering=name&cursor={cursor[:-1]}")) == {"cursor"}
 
 
-def test_a_page_has_fifty_batches_and_at_most_two_hundred(client):
-    Batch.objects.bulk_create(Batch(name=f"{number}", status="paused") for number in range(201))
-    assert len(client.get("/api/batches/").json()["results"]) == 50
-    assert len(client.get("/api/batches/?page_size=200").json()["results"]) == 200
-
-
 @pytest.mark.parametrize("root", ["/api", "/api/v1"])
 def test_the_next_page_has_the_form_of_the_request(client, make_batch, root):
     for _ in range(2):

@@ -170,13 +170,6 @@ def test_rows_are_filtered_by_their_change(client, repeat):
 # Stories, logs, profiles
 
 
-def test_stories_are_listed_newest_first(client, batch, repeat):
-    assert [story["story_id"] for story in results(client, "/api/stories/")] == ["s3", "s2", "s1"]
-    path = f"/api/batches/{batch.pk}/stories/"
-    assert [story["story_id"] for story in results(client, path)] == ["s2", "s1"]
-    assert results(client, f"/api/stories/?batch={batch.pk}") == results(client, path)
-
-
 @pytest.mark.parametrize("path", ["stories/", "batches/{batch}/stories/"])
 @pytest.mark.parametrize(
     ("query", "expected"),
