@@ -29,6 +29,7 @@ from batches.lists.addresses import InvalidAddress, address_prefixes
 from batches.models import Batch, BatchProfile, Channel, Host, ListProfile, Profile, StoryResult, Subscription
 from batches.models.profiles import ProfileQuerySet
 from batches.reports.comparison import Change, filter_by_change, find_previous
+from batches.reports.hosts import FailingHosts, find_failing_hosts
 from batches.reports.queries import match_host
 from batches.web.search import validate_words
 
@@ -260,13 +261,13 @@ class ProfileFilters(filters.FilterSet):  # type: ignore[misc]
 
 
 class HostFilters(filters.FilterSet):  # type: ignore[misc]
-    """Only validates: the view passes on the values, since the figures are not filtered rows."""
-
     search = filters.CharFilter(max_length=MAX_HOST_AND_PORT, help_text="Part of the host's name.")
     limit = IntegerFilter(min_value=1, max_value=MAX_HOSTS, help_text="At most this many hosts.")
 
-    def filter_queryset(self, hosts: QuerySet[Host]) -> QuerySet[Host]:
-        return hosts
+    def filter_queryset(self, hosts: QuerySet[Host]) -> FailingHosts:
+        """The figures, which are computed and not filtered."""
+        values = self.form.cleaned_data
+        return find_failing_hosts(values["limit"] or MAX_HOSTS, values["search"])
 
 
 class StrictFilterBackend(filters.DjangoFilterBackend):  # type: ignore[misc]

@@ -362,7 +362,7 @@ class HostsSerializer(serializers.Serializer[Any]):
     """The hosts with the most failing profiles first, and how many there are."""
 
     total = serializers.IntegerField()
-    results = HostSerializer(many=True)
+    results = HostSerializer(many=True, source="hosts")
 
 
 class AcceptOutcomeSerializer(serializers.Serializer[Any]):
