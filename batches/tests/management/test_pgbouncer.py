@@ -1,26 +1,62 @@
 """The documented settings for a transaction pool, tried with the real PgBouncer."""
 
 import json
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
 
 from batches.models import Batch
 from batches.tests.conftest import skip_or_fail
-from batches.tests.support import pgbouncer
-from batches.tests.support.processes import Commands
+from batches.tests.support.postgres import DATABASE, run_as, unprivileged_account
+from batches.tests.support.processes import Commands, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.databases("postgresql"), pytest.mark.django_db(transaction=True)]
 
+#: Debian keeps it in a directory that only root has in its PATH.
+PROGRAM = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
+PORT = 6432
+#: All clients share two connections.
+CONFIG = """
+[databases]
+* = host={server} user=postgres
+
+[pgbouncer]
+pool_mode = transaction
+default_pool_size = 2
+listen_addr =
+listen_port = {port}
+unix_socket_dir = {directory}
+auth_type = any
+"""
 POOLED = {"TRANSACTION_POOL": "on"}
 
 
 @pytest.fixture
 def pooled(database_url):
     """Starts commands that reach the database through the pool."""
-    if pgbouncer.PROGRAM is None:
+    if PROGRAM is None:
         skip_or_fail("PgBouncer is not installed. Install the package pgbouncer.")
-    with pgbouncer.pgbouncer(database_url) as url, Commands(url) as commands:
-        yield commands
+    [server] = parse_qs(urlsplit(database_url).query)["host"]
+    account = unprivileged_account()
+    # Always /tmp: a socket path is limited to 103 bytes, and the pool's user needs access.
+    with tempfile.TemporaryDirectory(prefix="batches-pgbouncer-", dir="/tmp") as directory:
+        config = Path(directory, "pgbouncer.ini")
+        config.write_text(CONFIG.format(server=server, port=PORT, directory=directory))
+        if account:
+            os.chown(directory, account.pw_uid, account.pw_gid)
+        url = f"postgres://postgres@/{DATABASE}?host={quote(directory)}&port={PORT}"
+        with subprocess.Popen([PROGRAM, "--quiet", config], cwd=directory, **run_as(account)) as pool:
+            try:
+                wait_until(Path(directory, f".s.PGSQL.{PORT}").exists)
+                with Commands(url) as commands:
+                    yield commands
+            finally:
+                pool.kill()
 
 
 def test_a_batch_is_checked_and_exported_through_a_transaction_pool(pooled, server, list_file):

@@ -5,7 +5,6 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -40,8 +39,8 @@ class BrokerUnavailableError(Exception):
     """The broker cannot be started here. The message says what to install."""
 
 
-class Broker(ABC):
-    url: str
+class Broker:
+    """`url` and `_launch` are of its kind."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -71,9 +70,6 @@ class Broker(ABC):
             declare = connection.default_channel.queue_declare
             count: int = declare(queue=CHECKS, durable=True, auto_delete=False).message_count
             return count
-
-    @abstractmethod
-    def _launch(self) -> subprocess.Popen[bytes]: ...
 
     def _answers(self) -> bool:
         assert self.process.poll() is None, f"The broker has ended.{self._describe()}"

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
+from django.apps import apps
 from django.db import connection, transaction
 from django.db.models.functions import Now
 from django.utils import timezone
@@ -14,28 +15,18 @@ from django.utils import timezone
 from batches.batch_manager import BatchManager
 from batches.checking.checkers.base import CheckResult, Story
 from batches.models import (
-    Attempt,
     Batch,
     BatchLog,
     BatchProfile,
-    EndedLease,
-    Host,
     Lease,
-    ListFeed,
-    ListProfile,
-    Partition,
     Profile,
     ProfileList,
-    Queue,
     Redirect,
-    StoryResult,
     Subscription,
-    Webhook,
-    WebhookDelivery,
     Worker,
     snapshot,
 )
-from batches.models.api import AccessToken, StoredResponse
+from batches.models.api import AccessToken
 from batches.queue.partitions import end_checks
 from batches.queue.runs import ClaimedRun, end_leases
 from batches.queue.transitions import RULES
@@ -43,28 +34,7 @@ from batches.queue.workers import note_worker
 from batches.reports.doctor import diagnose
 
 Status = Batch.Status
-MODELS = (
-    Profile,
-    ProfileList,
-    ListProfile,
-    ListFeed,
-    Batch,
-    BatchProfile,
-    Attempt,
-    Lease,
-    EndedLease,
-    Partition,
-    StoryResult,
-    BatchLog,
-    Queue,
-    Worker,
-    Host,
-    Redirect,
-    Webhook,
-    Subscription,
-    WebhookDelivery,
-    StoredResponse,
-)
+MODELS = tuple(apps.get_app_config("batches").get_models())
 
 
 def cap_bulk(monkeypatch: Any, cap: int) -> None:
@@ -117,8 +87,7 @@ def run_list(found: ProfileList, *results: CheckResult, error: str = "") -> Batc
     Profile.objects.filter(first_read_at=None).update(first_read_at=timezone.now())
     batch = BatchManager().run_list(found.pk)
     assert batch, batch
-    run = start_run(batch)
-    record(run, zip(profile_ids(batch), results, strict=False))
+    check_batch(batch, *results)
     if error:
         assert BatchManager().handle_error(batch.pk, error)
     else:
@@ -145,6 +114,13 @@ def start_run(batch: Batch) -> ClaimedRun:
     """Start the batch and claim its run."""
     assert BatchManager().start_batch(batch.pk)
     return claim()
+
+
+def check_batch(batch: Batch, *results: CheckResult) -> ClaimedRun:
+    """Start a run that records these results for its first profiles."""
+    run = start_run(batch)
+    record(run, zip(profile_ids(batch), results, strict=False))
+    return run
 
 
 def empty_leases(batch: Any) -> None:
@@ -302,10 +278,8 @@ def half_checked(status: str, rows: bool = True) -> Batch:
     """
     manager = BatchManager()
     it = make_batch("it", 3) if rows else Batch.objects.create(name="it", total_profiles=3)
-    run = start_run(it)
-    if rows:
-        record(run, zip(profile_ids(it), [ok("new"), failed()], strict=False))
-    else:
+    check_batch(it, *([ok("new"), failed()] if rows else []))
+    if not rows:
         assert manager.update_progress(it.pk, 2, 1, 1)
     make_batch("first")
     make_batch("last")
@@ -340,34 +314,22 @@ def assert_sound() -> None:
 def assert_consistent() -> None:
     """Invariants, in one snapshot: a worker may start a batch while they are read."""
     with nullcontext() if connection.in_atomic_block else snapshot():
-        assert_queue_is_consistent()
-
-
-def assert_queue_is_consistent() -> None:
-    batches = list(Batch.objects.all())
-    running = [batch for batch in batches if batch.status == Status.RUNNING]
-    assert [batch.position for batch in running] in ([], [0])
-    waiting = sorted(batch.position for batch in batches if batch.status == Status.QUEUED)
-    assert waiting == list(range(1, len(waiting) + 1))
-    for batch in batches:
-        assert (batch.position is None) == (batch.status not in {Status.RUNNING, Status.QUEUED})
-        assert batch.status == Status.RUNNING or not (batch.leases.exists() or batch.partitions.exists())
-        assert (batch.completed_at is not None) == (batch.status == Status.DONE)
-        assert bool(batch.error) == (batch.status == Status.ERROR)
-        assert_ledger_is_exact(batch)
-    assert [found.total_profiles for found in ProfileList.objects.order_by("pk")] == [
-        found.profiles.count() for found in ProfileList.objects.order_by("pk")
-    ]
+        batches, lists = list(Batch.objects.all()), list(ProfileList.objects.all())
+        running = [batch for batch in batches if batch.status == Status.RUNNING]
+        assert [batch.position for batch in running] in ([], [0])
+        waiting = sorted(batch.position for batch in batches if batch.status == Status.QUEUED)
+        assert waiting == list(range(1, len(waiting) + 1))
+        for batch in batches:
+            assert (batch.position is None) == (batch.status not in {Status.RUNNING, Status.QUEUED})
+            assert batch.status == Status.RUNNING or not (batch.leases.exists() or batch.partitions.exists())
+            assert (batch.completed_at is not None) == (batch.status == Status.DONE)
+            assert bool(batch.error) == (batch.status == Status.ERROR)
+            assert_ledger_is_exact(batch)
+        assert [found.total_profiles for found in lists] == [found.profiles.count() for found in lists]
 
 
 def assert_ledger_is_exact(batch: Batch) -> None:
-    rows = row_statuses(batch)
-    if rows:
+    if rows := row_statuses(batch):
         counters = [len(rows), len(rows) - rows.count("pending"), *map(rows.count, ("ok", "failed", "skipped"))]
-        assert counters == [
-            batch.total_profiles,
-            batch.completed_profiles,
-            batch.successful_checks,
-            batch.failed_checks,
-            batch.skipped_profiles,
-        ]
+        fields = ("total_profiles", "completed_profiles", "successful_checks", "failed_checks", "skipped_profiles")
+        assert counters == [getattr(batch, field) for field in fields]

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
 from collections.abc import Iterator, Sequence
 from functools import partial
 from ipaddress import ip_address
+from threading import Thread
 from typing import Any
 
 import aiodns
 import pytest
-from dnslib import AAAA, QTYPE, RCODE, RR, A, DNSRecord
+from dnslib import AAAA, QTYPE, RCODE, RR, A, DNSError, DNSRecord
+from dnslib.server import DNSLogger, DNSServer
 
 from batches.checking.checkers import resolver as resolver_module
 
@@ -46,31 +46,24 @@ class NameServer:
         monkeypatch.setattr(resolver_module, "MAX_SECONDS", WAIT_SECONDS)
 
     def __enter__(self) -> NameServer:
-        started = threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve(started)), name="name server")
+        self._server = DNSServer(self, "127.0.0.1", self.port, logger=DNSLogger(logf=lambda _: None)).server
+        self.port = self._server.server_address[1]
+        self._thread = Thread(target=self._server.serve_forever, args=(0.01,), name="name server")
         self._thread.start()
-        assert started.wait(WAIT_SECONDS), "the name server did not start"
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self._loop.call_soon_threadsafe(self._stop.set)
+        self._server.shutdown()
         self._thread.join(WAIT_SECONDS)
+        self._server.server_close()
 
-    async def _serve(self, started: threading.Event) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._stop = asyncio.Event()
-        transport, _ = await self._loop.create_datagram_endpoint(lambda: Conversation(self), ("127.0.0.1", self.port))
-        self.port = transport.get_extra_info("sockname")[1]
-        started.set()
-        await self._stop.wait()
-        transport.close()
-
-    def reply(self, question: DNSRecord) -> DNSRecord | None:
+    def resolve(self, question: DNSRecord, handler: Any) -> DNSRecord:
+        """Called by the server."""
         name, kind = str(question.q.qname).rstrip(".").lower(), QTYPE[question.q.qtype]
         reply = question.reply()
         found = self._next(name, kind)
         if found == SILENT:
-            return None
+            raise DNSError("No answer is sent.")
         if isinstance(found, str):
             reply.header.rcode = getattr(RCODE, found)
             return reply
@@ -87,18 +80,6 @@ class NameServer:
             self.asked.append(name)
         answers = self._answers.get((name, kind), ["NXDOMAIN"])
         return answers.pop(0) if len(answers) > 1 else answers[0]
-
-
-class Conversation(asyncio.DatagramProtocol):
-    def __init__(self, server: NameServer) -> None:
-        self._server = server
-
-    def connection_made(self, transport: Any) -> None:
-        self._transport = transport
-
-    def datagram_received(self, data: bytes, client: Any) -> None:
-        if reply := self._server.reply(DNSRecord.parse(data)):
-            self._transport.sendto(reply.pack(), client)
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """The content of the database, to show that nothing changed, a value to smuggle into every column, and query plans."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from functools import cache
 from typing import Any
@@ -10,6 +10,7 @@ from django.apps import apps
 from django.contrib.sessions.models import Session
 from django.db import connection, transaction
 from django.db.models import Field
+from django.test.utils import CaptureQueriesContext
 
 from batches.models import Batch
 
@@ -31,6 +32,13 @@ def run_sql(sql: str) -> list[Any]:
     with connection.cursor() as cursor:
         cursor.execute(sql)
         return cursor.fetchall() if cursor.description else []
+
+
+def statements_of(call: Callable[[], Any]) -> list[str]:
+    """The SQL of a call."""
+    with CaptureQueriesContext(connection) as captured:
+        call()
+    return [query["sql"] for query in captured]
 
 
 def explain(sql: str) -> str:
