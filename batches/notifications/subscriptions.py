@@ -1,12 +1,10 @@
 """Stores the messages of subscriptions in the transaction of the change, in constant time, without their content.
 
-`messages` reads the content afterwards. Lock order: subscription → webhook → deliveries.
+`messages` reads the content afterwards.
 """
 
 import uuid
-from collections.abc import Iterable
 from datetime import datetime
-from typing import Any
 
 from django.db import transaction
 from django.db.models import Max
@@ -30,34 +28,24 @@ def write_run(batch: Batch) -> None:
     locked = Subscription.objects.active().select_for_update(no_key=True).filter(list=batch.list_id).order_by("pk")
     if subscriptions := list(locked):
         last_story = StoryResult.objects.filter(batch=batch).aggregate(last=Max("pk"))["last"]
-        facts = {"batch": batch_as_dict(batch), "last_story": last_story or 0, "at": timezone.now()}
-        insert_deliveries(Event.RUN, subscriptions, facts, batch=batch, digests_of=batch.list)
+        facts = as_plain({"batch": batch_as_dict(batch), "last_story": last_story or 0, "at": timezone.now()})
+        deliveries = []
+        for subscription in subscriptions:
+            delivery = make_delivery(subscription, Event.RUN, uuid.uuid4(), batch=batch, facts=facts)
+            if subscription.digest_hour is not None:
+                delivery.type = Event.DIGEST_PART
+                delivery.next_attempt_at = next_digest(batch.list, subscription.digest_hour)
+            deliveries.append(delivery)
+        WebhookDelivery.objects.bulk_create(deliveries)
 
 
 def write_test_message(subscription: Subscription) -> bool:
     """False if it is not active."""
     with transaction.atomic():
-        active = Subscription.objects.active().select_for_update(no_key=True).filter(pk=subscription.pk)
-        return insert_deliveries(Event.SUBSCRIPTION_TEST, active, {}) > 0
-
-
-def insert_deliveries(
-    event: Event,
-    subscriptions: Iterable[Subscription],
-    facts: dict[str, Any],
-    *,
-    batch: Batch | None = None,
-    digests_of: ProfileList | None = None,
-) -> int:
-    """Store one delivery for each subscription, still without content. With `digests_of`, a digest gets a part."""
-    deliveries, content = [], {"batch": batch, "facts": as_plain(facts)}
-    for subscription in subscriptions:
-        if digests_of is None or subscription.digest_hour is None:
-            deliveries.append(make_delivery(subscription, event, uuid.uuid4(), **content))
-        else:
-            due = {"next_attempt_at": next_digest(digests_of, subscription.digest_hour)}
-            deliveries.append(make_delivery(subscription, Event.DIGEST_PART, uuid.uuid4(), **content, **due))
-    return len(WebhookDelivery.objects.bulk_create(deliveries))
+        active = Subscription.objects.active().select_for_update(no_key=True).filter(pk=subscription.pk).first()
+        if active:
+            make_delivery(active, Event.SUBSCRIPTION_TEST, uuid.uuid4()).save()
+    return active is not None
 
 
 def next_digest(found: ProfileList, hour: int) -> datetime:

@@ -14,15 +14,15 @@ from batches.conf import get_config
 from batches.models import Webhook, WebhookDelivery
 from batches.notifications import outbox
 from batches.notifications.courier import Courier
+from batches.notifications.letters import word_letter
 from batches.notifications.messages import prepare_messages
 from batches.tests.support.feedserver import WAIT_SECONDS, FeedServer, Reply
 from batches.tests.support.hostile import hostile
 from batches.tests.support.inside import canary
 from batches.tests.support.mailserver import MailServer
 from batches.tests.support.nameserver import names
-from batches.tests.support.working import commands, configure, script
 
-__all__ = ["canary", "commands", "configure", "hostile", "names", "script"]
+__all__ = ["canary", "hostile", "names"]
 
 
 @pytest.fixture
@@ -83,6 +83,13 @@ def set_mail_server(settings, **options):
 def no_retries(monkeypatch):
     """A failed delivery is not due again during the test, however slow the machine is."""
     monkeypatch.setattr(outbox, "BACKOFF", (3600,))
+
+
+def letters():
+    """The messages to send, as people read them."""
+    prepare_messages()
+    rows = WebhookDelivery.objects.claimable().select_related("subscription__list").order_by("pk")
+    return [word_letter(row) for row in rows]
 
 
 def make_webhook(url="https://example.org/hook", **values):

@@ -4,18 +4,17 @@ import json
 from datetime import timedelta
 
 import pytest
-from django.db import connection
 from django.db.models.functions import Now
-from django.test.utils import CaptureQueriesContext
 
 from batches.batch_manager import BatchManager
-from batches.models import Queue, Subscription, WebhookDelivery
+from batches.models import Queue, Subscription
 from batches.notifications.alerts import write_alerts
 from batches.notifications.letters import word_letter
 from batches.notifications.messages import prepare_messages
 from batches.tests.support.factories import age_workers, make_batch, start_run, subscribe
+from batches.tests.support.tables import statements_of
 
-from .conftest import deliveries
+from .conftest import deliveries, letters
 
 pytestmark = pytest.mark.django_db
 
@@ -29,9 +28,7 @@ def age(**columns):
 
 
 def subjects():
-    prepare_messages()
-    rows = WebhookDelivery.objects.claimable().select_related("subscription__list").order_by("pk")
-    return [word_letter(row).subject for row in rows]
+    return [letter.subject for letter in letters()]
 
 
 def test_a_hold_is_reported_once_after_its_minutes_and_the_next_hold_again():
@@ -105,14 +102,10 @@ def test_messages_follow_topics_and_switches_and_keep_the_content_of_their_time(
 
 
 def test_looking_costs_one_query_without_subscriptions_and_writes_nothing():
-    with CaptureQueriesContext(connection) as captured:
-        assert write_alerts() == 0
-    assert len(captured) == 1
+    assert len(statements_of(write_alerts)) == 1
     subscribe(None, topics=["held", "no_worker"], minutes=1)
     assert BatchManager().hold_queue()
     age(held_at=HOUR)
     age_workers(HOUR)
     assert write_alerts() == 2
-    with CaptureQueriesContext(connection) as captured:
-        assert write_alerts() == 0
-    assert [query["sql"] for query in captured if not query["sql"].startswith("SELECT")] == []
+    assert [sql for sql in statements_of(write_alerts) if not sql.startswith("SELECT")] == []

@@ -37,15 +37,19 @@ def address(installed, receiver):
     return receiver.url(f"/{SECRET}").replace("http://", "json://")
 
 
-def test_a_message_arrives_and_calls_nobody(address, receiver, deliver):
+def test_a_message_arrives_cut_and_calls_nobody_and_its_address_is_shown_nowhere(address, receiver, deliver):
     found = make_list("News @everyone", 1)
-    subscribe(found, address, channel="apprise")
-    run_list(found, with_stories(story_of(1, "<!channel> @here and <b>bold</b>")))
+    made = subscribe(found, address, channel="apprise")
+    assert (made.shown_address, str(made)) == ("json://…", "Apprise for “News @everyone”")
+    assert SECRET not in "".join(BatchLog.objects.values_list("message", flat=True))
+    long = (story_of(number, f"{number} {'x' * 100}") for number in range(2, 100))
+    run_list(found, with_stories(story_of(1, "<!channel> @here and <b>bold</b>"), *long))
     deliver()
     [request] = receiver.requests
     said = json.loads(request.body)
-    assert (request.path.strip("/"), said["title"]) == (SECRET, "1 new story in “News @\u200beveryone”")
+    assert (request.path.strip("/"), said["title"]) == (SECRET, "99 new stories in “News @\u200beveryone”")
     assert "<\u200b!channel> @\u200bhere and <\u200bb>bold<\u200b/b>" in said["message"]
+    assert len(said["message"]) <= chats.MAX_TEXT + 200
     assert (only_delivery().state, only_delivery().error) == ("delivered", "")
 
 
@@ -64,31 +68,6 @@ def test_a_failure_is_retried_and_its_reason_shown_without_the_secret(address, r
     pass_time()
     deliver()
     assert only_delivery().state == "delivered"
-
-
-def test_a_service_that_hangs_ends_after_the_timeout(address, receiver, deliver):
-    assert BatchManager().send_test_message(subscribe(make_list(), address, channel="apprise").pk)
-    gates = [receiver.hold(f"/{SECRET}"), receiver.hold(f"/{SECRET}/")]
-    deliver(message_timeout=0.3)
-    assert only_delivery().error == "did not answer within 0.3 s"
-    for gate in gates:
-        gate.open()
-
-
-def test_a_long_message_is_cut(address, receiver, deliver):
-    found = make_list("News", 1)
-    subscribe(found, address, channel="apprise")
-    run_list(found, with_stories(*(story_of(number, f"{number} {'x' * 100}") for number in range(100))))
-    deliver()
-    [request] = receiver.requests
-    assert len(json.loads(request.body)["message"]) <= chats.MAX_TEXT + 200
-
-
-def test_the_address_is_shown_nowhere(address):
-    found = make_list("News", 1)
-    made = subscribe(found, address, channel="apprise")
-    assert (made.shown_address, str(made)) == ("json://…", "Apprise for “News”")
-    assert SECRET not in "".join(BatchLog.objects.values_list("message", flat=True))
 
 
 @pytest.mark.parametrize("text", ["nonsense", "https://example.org/", "unknown://example.org", "slack://", ""])

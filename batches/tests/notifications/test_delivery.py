@@ -4,15 +4,15 @@ import asyncio
 import json
 import time
 from collections import Counter
-from itertools import count
 from threading import Event
+from unittest.mock import Mock
 from uuid import uuid4
 
 import pytest
 from django.db import OperationalError
 
 from batches.batch_manager import BatchManager
-from batches.models import Webhook, WebhookDelivery
+from batches.models import WebhookDelivery
 from batches.notifications import courier, outbox
 from batches.tests.support.documents import find_blocks, read_page
 from batches.tests.support.factories import make_batch, make_list, run_list, story_of, subscribe, with_stories
@@ -75,15 +75,6 @@ def test_a_failure_is_retried_later_with_a_new_signature_and_the_same_id(
 
 
 @one_database
-def test_both_secrets_sign_during_a_rotation(receiver, webhook, deliver):
-    outbox.rotate_secret(webhook)
-    deliver()
-    [message] = receiver.requests
-    verify(message, webhook.secret)
-    verify(message, Webhook.objects.get().secret)
-
-
-@one_database
 @pytest.mark.parametrize(
     ("status", "error"),
     [
@@ -110,63 +101,6 @@ def test_only_2xx_is_a_success_redirects_are_not_followed_and_retry_after_is_hon
     assert (delivery.state, delivery.http_status, delivery.error) == expected
     assert receiver.hits("/elsewhere") == 0
     assert delivery.state != "waiting" or 1700 < seconds_to_wait(delivery) < 1900
-
-
-@one_database
-def test_a_receiver_that_does_not_respond_or_responds_slowly_fails_after_the_timeout(receiver, deliver):
-    receiver.hold("/mute")
-    receiver.answer("/slow", raw=[b"HTTP/1.1 200 OK\r\n"] + [b"X: y\r\n"] * 1000, every=0.02)
-    for path in ("/mute", "/slow"):
-        outbox.write_test_event(make_webhook(receiver.url(path)))
-    deliver(timeout=0.3)
-    expected = ("waiting", None, "did not answer within 0.3 s")
-    assert [(row.state, row.http_status, row.error) for row in deliveries()] == [expected] * 2
-
-
-@one_database
-def test_an_endless_body_is_not_read(receiver, webhook, deliver):
-    pieces = count()
-    receiver.answer("/", (b"x" * 65536 for _ in pieces))
-    deliver()
-    assert only_delivery().state == "delivered"
-    assert next(pieces) * 65536 < 20_000_000  # what fits into the buffers of the sockets
-
-
-@one_database
-@pytest.mark.parametrize(
-    ("raw", "error"),
-    [
-        (b"", "closed the connection too early"),
-        (b"SSH-2.0-OpenSSH_9.2\r\n", "sent an invalid response: Received HTTP/0.9 when not allowed"),
-    ],
-)
-def test_a_response_that_is_not_http_is_a_failure(receiver, webhook, deliver, raw, error):
-    receiver.answer("/", raw=raw)
-    deliver()
-    assert (only_delivery().state, only_delivery().error) == ("waiting", error)
-
-
-@one_database
-def test_an_invalid_address_that_bypassed_the_form_is_refused(deliver):
-    errors = {
-        "ftp://example.org/": "the address is not http or https",
-        "http://user:secret@example.org/": "the address contains a user name or password",
-        "http://[": "the address is not valid",
-        "nonsense": "the address is not http or https",
-    }
-    for url in errors:
-        outbox.write_test_event(make_webhook(url))
-    deliver()
-    assert {delivery.webhook.url: delivery.error for delivery in deliveries()} == errors
-
-
-@one_database
-def test_waiting_deliveries_use_a_new_address(receiver, deliver):
-    webhook = make_webhook(receiver.url("/old"))
-    outbox.write_test_event(webhook)
-    Webhook.objects.update(url=receiver.url("/new"))
-    deliver()
-    assert (receiver.hits("/old"), receiver.hits("/new")) == (0, 1)
 
 
 @one_database
@@ -235,10 +169,7 @@ def test_the_number_of_concurrent_deliveries_is_limited_and_all_arrive(receiver,
 
 @one_database
 def test_a_fault_while_sending_counts_as_an_attempt_and_is_logged(receiver, webhook, deliver, monkeypatch, caplog):
-    def broken(*args):
-        raise TypeError("a fault of ours")
-
-    monkeypatch.setattr(courier, "sign", broken)
+    monkeypatch.setattr(outbox, "sign", Mock(side_effect=TypeError("a fault of ours")))
     deliver()
     assert (only_delivery().attempts, only_delivery().error) == (1, "could not be sent: TypeError: a fault of ours")
     assert "could not be sent" in caplog.text
@@ -248,11 +179,8 @@ def test_a_fault_while_sending_counts_as_an_attempt_and_is_logged(receiver, webh
 @pytest.mark.parametrize("call", ["claim_due", "settle"])
 @pytest.mark.parametrize("fault", [TypeError("a fault of ours"), OperationalError("the database is away")])
 def test_after_a_fault_the_delivery_is_retried(webhook, deliver, monkeypatch, call, fault):
-    def broken(*args):
-        raise fault
-
     with monkeypatch.context() as broken_for_now:
-        broken_for_now.setattr(outbox, call, broken)
+        broken_for_now.setattr(outbox, call, Mock(side_effect=fault))
         deliver()
     assert only_delivery().state == "waiting"
     pass_time()
@@ -261,7 +189,7 @@ def test_after_a_fault_the_delivery_is_retried(webhook, deliver, monkeypatch, ca
 
 
 @one_database
-def test_a_message_to_a_subscription_arrives_signed_and_a_receiver_that_is_gone_ends_it(receiver, deliver):
+def test_a_message_to_a_subscription_arrives_signed(receiver, deliver):
     webhook = make_webhook(receiver.url("/hook"), every_batch=False)
     found = make_list("Press", 1)
     subscribe(found, webhook.url, channel="webhook")
@@ -271,11 +199,6 @@ def test_a_message_to_a_subscription_arrives_signed_and_a_receiver_that_is_gone_
     said = verify(message, webhook.secret)
     assert (said["type"], said["data"]["stories"]["total"]) == ("list.run", 1)
     assert (message.headers["webhook-id"], only_delivery().state) == (said["id"], "delivered")
-    receiver.answer("/hook", status=410)
-    run_list(found, with_stories(story_of(2)))
-    deliver()
-    assert deliveries()[-1].error == "answered 410 Gone: the webhook was switched off"
-    assert not Webhook.objects.get().is_active
 
 
 def test_the_how_to_verifies_a_real_message_and_documents_its_payload(receiver, deliver):

@@ -5,12 +5,10 @@ from email.utils import parsedate_to_datetime
 import pytest
 
 from batches.batch_manager import BatchManager
-from batches.models import Subscription, WebhookDelivery
-from batches.notifications import outbox
-from batches.notifications.messages import prepare_messages
+from batches.models import Subscription
 from batches.tests.support.factories import failed, make_list, run_list, story_of, subscribe, with_stories
 
-from .conftest import only_delivery, pass_time, seconds_to_wait, set_mail_server
+from .conftest import only_delivery, pass_time, set_mail_server
 
 pytestmark = pytest.mark.django_db(transaction=True)
 one_database = pytest.mark.databases("sqlite")
@@ -91,24 +89,6 @@ def test_a_refusal_for_good_fails_with_its_answer_and_one_for_now_is_retried(mai
 
 
 @one_database
-def test_each_attempt_sends_the_same_content(mails, deliver, no_retries):
-    found = make_list("then", 1)
-    subscribe(found, topics=["stories"])
-    run_list(found, with_stories(story_of(1)))
-    mails.answers = {"DATA": "451 Try again"}
-    deliver()
-    first = only_delivery()
-    assert 2700 < seconds_to_wait(first) < 4400
-    assert BatchManager().change_list(found.pk, name="now")
-    mails.answers = {}
-    pass_time()
-    deliver()
-    assert only_delivery().payload == first.payload
-    assert mails.mails[0]["Subject"] == "1 new story in “then”"
-    assert mails.mails[0]["Message-ID"] == f"<{first.event_id}@batches.localhost>"
-
-
-@one_database
 def test_a_server_that_hangs_breaks_off_or_is_not_there_is_retried(mails, deliver, settings):
     assert BatchManager().send_test_message(subscribe(make_list()).pk)
     mails.hangs = True
@@ -126,18 +106,6 @@ def test_a_server_that_hangs_breaks_off_or_is_not_there_is_retried(mails, delive
 
 
 @one_database
-def test_the_step_timeout_of_a_server_is_a_failure_too(mails, deliver, settings):
-    set_mail_server(settings, timeout=0.3)
-    assert BatchManager().send_test_message(subscribe(make_list()).pk)
-    mails.hangs = True
-    deliver()
-    assert (
-        only_delivery().error
-        == f"the mail server 127.0.0.1:{mails.port} does not answer: Connection unexpectedly closed: timed out"
-    )
-
-
-@one_database
 def test_a_name_cannot_add_a_header(mails, deliver):
     found = make_list("x", 1)
     type(found).objects.update(name="Press\r\nBcc: eve@example.org\r\n\r\nHello\u2028\u202e")
@@ -148,15 +116,3 @@ def test_a_name_cannot_add_a_header(mails, deliver):
     assert mail["Bcc"] is None
     assert mail["Subject"].strip() == "1 new story in “Press Bcc: eve@example.org Hello”"
     assert "One . Bcc: eve@example.org [31m" in mail.get_body(("plain",)).get_content()
-
-
-def test_deliveries_of_a_killed_worker_are_sent_again_with_the_same_id(mails, deliver):
-    assert BatchManager().send_test_message(subscribe(make_list()).pk)
-    prepare_messages()
-    [lost] = outbox.claim_due(10, {}, 10)
-    deliver()
-    assert mails.mails == []  # it belongs to the other one until the visibility timeout
-    pass_time()
-    deliver()
-    assert [mail["Message-ID"] for mail in mails.mails] == [f"<{lost.event_id}@batches.localhost>"]
-    assert WebhookDelivery.objects.get().attempts == 2
