@@ -18,6 +18,7 @@ from .feeds import ListFeed
 from .lists import ProfileList
 from .logs import BatchLog
 from .profiles import Profile, StoryResult
+from .queue import Queue
 from .redirects import Redirect
 from .subscriptions import Subscription
 
@@ -31,6 +32,7 @@ BATCH = _names_of(Batch, "takeovers", "deleted_at", "reset_after", "reset_since"
 PROGRESS = ("percent", "rate", "seconds_left")
 STORY = (*_names_of(StoryResult), "profile_url", "profile_name")
 LOG = _names_of(BatchLog, "batch", "list")
+QUEUE = _names_of(Queue, "id", "probed_at", "looked_at", "wanted_at")
 PROFILE = _names_of(Profile, "etag", "last_modified", "fingerprint", "recovered_at", "recovered_from")
 #: A profile of a batch with its result.
 ROW = (*_names_of(BatchProfile, "batch", "partition"), "url", "name", "feed_url")
@@ -69,6 +71,7 @@ SOURCES = {
     "profile": "profile_id",
     "profile_name": "profile.name",
     "profile_url": "profile.url",
+    "stopped": "stopped_id",
 }
 
 

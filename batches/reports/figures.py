@@ -34,10 +34,7 @@ class QueueCollector(Collector):
 
 
 def gauge(name: str, text: str, value: float | None) -> Metric:
-    metric = GaugeMetricFamily(f"batches_{name}", text)
-    if value is not None:
-        metric.add_metric([], value)
-    return metric
+    return GaugeMetricFamily(f"batches_{name}", text, value)
 
 
 def gauges(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:

@@ -123,7 +123,8 @@ def find_pauses(limit: int) -> list[Host]:
 
 def read_figures(failing: Mapping[str, int]) -> list[HostFigures]:
     """The figures of these hosts (failing profiles by host) in this order, without hosts that have no profile."""
-    pauses, answers = find_pauses_of(failing), defaultdict[str, list[Answers]](list)
+    asked = Host.objects.filter(name__in=set(map(domain_of_host, failing)), not_before__gt=Now())
+    pauses, answers = {pause.name: pause for pause in asked}, defaultdict[str, list[Answers]](list)
     for found in look_up(failing):
         answers[found.host].append(found)
     figures = [combine(answers[host], failing[host], pauses.get(domain_of_host(host))) for host in failing]
@@ -141,12 +142,6 @@ def combine(answers: Sequence["Answers"], failing: int, pause: Host | None) -> H
 
 def domain_of_host(host: str) -> str:
     return domain_of(f"https://{host}/")
-
-
-def find_pauses_of(hosts: Iterable[str]) -> dict[str, Host]:
-    """Find pauses by the names of hosts."""
-    names = {domain_of_host(host) for host in hosts}
-    return {found.name: found for found in Host.objects.filter(name__in=names, not_before__gt=Now())}
 
 
 def at_host(profiles: QuerySet[Profile], host: str) -> QuerySet[Profile]:

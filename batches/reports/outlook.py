@@ -16,7 +16,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from batches.conf import get_config
-from batches.models import Batch, Queue, Worker, vocabulary
+from batches.models import Batch, Lease, Queue, Worker, vocabulary
 
 from .fleet import list_workers
 
@@ -61,15 +61,6 @@ class Move:
         return abs(self.distance)
 
 
-@dataclass(frozen=True, slots=True)
-class Heartbeat:
-    """The latest heartbeat of a worker."""
-
-    worker: str
-    version: str
-    at: datetime
-
-
 @dataclass(frozen=True)
 class Outlook:
     """The queue at one moment (`now`, by the database's clock), and its forecast.
@@ -81,8 +72,8 @@ class Outlook:
     now: datetime
     queue: Queue
     running: Batch | None
-    #: The heartbeats of the workers on the running batch, and the latest of them.
-    heartbeats: Sequence[Heartbeat]
+    #: The leases of the workers on the running batch, and the latest heartbeat of them.
+    leases: Sequence[Lease]
     heartbeat_at: datetime | None
     #: The worker with the latest heartbeat, idle or busy.
     last_worker: Worker | None
@@ -96,7 +87,7 @@ class Outlook:
 
     @property
     def workers(self) -> Sequence[str]:
-        return [heartbeat.worker for heartbeat in self.heartbeats]
+        return [lease.worker for lease in self.leases]
 
     @property
     def worker_seen_at(self) -> datetime | None:
@@ -105,7 +96,7 @@ class Outlook:
     @property
     def versions(self) -> set[str]:
         """The versions of the workers on the running batch, or of the last worker."""
-        workers = self.heartbeats or filter(None, [self.last_worker])
+        workers = self.leases or filter(None, [self.last_worker])
         return {worker.version for worker in workers}
 
     @property
@@ -170,9 +161,8 @@ def forecast_queue() -> Outlook:
     row = Queue.objects.annotate(now=Now()).first()
     queue, now = (row, row.now) if row else (Queue(), timezone.now())
     running = Batch.objects.running().first()
-    leases = running.leases.order_by("worker").values_list("worker", "version", "lease_at") if running else []
-    heartbeats = [Heartbeat(*lease) for lease in leases]
-    heartbeat_at = max((heartbeat.at for heartbeat in heartbeats), default=None)
+    leases = list(running.leases.order_by("worker")) if running else []
+    heartbeat_at = max((lease.lease_at for lease in leases), default=None)
     last_worker = Worker.objects.last_seen()
     waiting = Batch.objects.queued().order_by("position")
     work = list(waiting.values_list("checker", "total_profiles", "completed_profiles"))
@@ -186,7 +176,7 @@ def forecast_queue() -> Outlook:
         now=now,
         queue=queue,
         running=running,
-        heartbeats=heartbeats,
+        leases=leases,
         heartbeat_at=heartbeat_at,
         last_worker=last_worker,
         rates=rates,
@@ -205,14 +195,7 @@ def queue_as_dict(
     waiting = Batch.objects.queued().order_by("position")[:limit]
     workers, workers_total = list_workers(limit)
     return {
-        "version": queue.version,
-        "held": queue.held,
-        "held_by": queue.held_by,
-        "held_at": queue.held_at,
-        "held_until": queue.held_until,
-        "hold_reason": queue.hold_reason,
-        "stopped": queue.stopped_id,
-        "outage_since": queue.outage_since,
+        **vocabulary.as_dict(queue, vocabulary.QUEUE),
         "worker": ", ".join(outlook.workers) if outlook.running else str(last or ""),
         "worker_version": ", ".join(sorted(outlook.versions)),
         "worker_seen_at": outlook.worker_seen_at,

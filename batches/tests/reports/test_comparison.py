@@ -68,21 +68,6 @@ def test_a_profile_that_the_previous_batch_lacks_is_not_compared(repeat):
     assert find_changed_rows(repeat, Change.NOT_COMPARED).filter(profile=missing.profile).exists()
 
 
-def test_other_batches_of_the_same_profiles_do_not_matter(repeat):
-    before = compare(repeat)
-    check(make_batch("another", len(PAIRS)), ["failed"] * len(PAIRS))
-    assert compare(repeat) == before
-
-
-def test_only_new_stories_are_counted():
-    first = make_batch("first", 1)
-    record(start_run(first), [(profile_ids(first)[0], ok("old"))])
-    BatchManager().pause_batch(first.pk)
-    repeat = BatchManager().repeat_batch(first.pk)
-    record(start_run(repeat), [(profile_ids(repeat)[0], ok("old", "new", "newer"))])
-    assert compare(Batch.objects.get(pk=repeat.pk)).stories == 2
-
-
 def test_a_first_batch_is_not_compared():
     batch = make_batch(profiles=2)
     assert compare(batch) is None

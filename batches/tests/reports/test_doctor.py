@@ -266,10 +266,7 @@ def test_rows_without_a_batch_are_deleted():
         assert len(messages()) == 6
         assert_is_repaired()
     assert set(BatchProfile.objects.values_list("batch", flat=True)) == {kept.pk}
-    assert not StoryResult.objects.exists()
-    assert not Attempt.objects.exists()
-    assert not Lease.objects.exists()
-    assert not Partition.objects.exists()
+    assert not any(model.objects.exists() for model in (StoryResult, Attempt, Lease, Partition))
 
 
 def test_profiles_of_a_list_that_is_gone_are_deleted():

@@ -3,8 +3,6 @@
 from datetime import timedelta
 
 import pytest
-from django.db import connection
-from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from batches.batch_manager import BatchManager
@@ -17,8 +15,8 @@ from batches.reports.failures import (
     start_of_day,
     summarise_failures,
 )
-from batches.tests.support.factories import failed, make_batch, make_list, ok, profile_ids, record, run_list, start_run
-from batches.tests.support.tables import explain
+from batches.tests.support.factories import check_batch, failed, make_batch, make_list, ok, run_list
+from batches.tests.support.tables import explain, statements_of
 
 pytestmark = pytest.mark.django_db
 
@@ -33,24 +31,21 @@ def fail(url, error="It answers with 500.", checked_at=None):
 
 def test_a_profile_counts_by_its_last_check_whichever_batch_made_it():
     first = make_batch("first", 3)
-    record(start_run(first), zip(profile_ids(first), [failed("Gone."), failed("Gone."), failed("Slow.")], strict=True))
+    check_batch(first, failed("Gone."), failed("Gone."), failed("Slow."))
     assert BatchManager().complete_batch(first.pk)
     assert summarise_failures(Period.TODAY, 9) == Failures(3, [("Gone.", 2), ("Slow.", 1)], [("example.org", 3)])
     second = make_batch("second", 2)
-    record(start_run(second), zip(profile_ids(second), [ok(), failed("Slow.")], strict=True))
+    check_batch(second, ok(), failed("Slow."))
     assert summarise_failures(Period.TODAY, 9) == Failures(2, [("Slow.", 2)], [("example.org", 2)])
 
 
 def test_the_most_frequent_come_first_and_the_total_counts_all():
+    assert summarise_failures(Period.ALL, 2) == Failures(0, [], [])
     for number, host in enumerate(["b.example", "a.example", "c.example:8080", "c.example:8080"]):
         fail(f"https://{host}/{number}", error=host)
     assert summarise_failures(Period.ALL, 2) == Failures(
         4, [("c.example:8080", 2), ("a.example", 1)], [("c.example:8080", 2), ("a.example", 1)]
     )
-
-
-def test_nothing_fails():
-    assert summarise_failures(Period.ALL, 9) == Failures(0, [], [])
 
 
 @pytest.mark.parametrize(
@@ -79,7 +74,7 @@ def test_the_batches_of_a_day_with_most_failures_come_first():
     yesterday = run_list(make_list("yesterday", 1), failed())
     Batch.objects.filter(pk=yesterday.pk).update(completed_at=start_of_day(1))
     paused = make_batch("paused", 2)
-    record(start_run(paused), [(profile_ids(paused)[0], failed())])
+    check_batch(paused, failed())
     assert BatchManager().pause_batch(paused.pk)
     assert list(find_batches_with_failures(Period.TODAY)) == [three, two, paused]
     assert list(find_batches_with_failures(Period.YESTERDAY)) == [yesterday]
@@ -87,8 +82,5 @@ def test_the_batches_of_a_day_with_most_failures_come_first():
 
 def test_only_failing_profiles_are_read():
     fail("https://example.org/")
-    with CaptureQueriesContext(connection) as captured:
-        summarise_failures(Period.TODAY, 9)
-        list(find_failing(Period.ALL).by_address()[:9])
-    for query in captured:
-        assert "profile_failing" in explain(query["sql"])
+    for read in (lambda: summarise_failures(Period.TODAY, 9), lambda: list(find_failing(Period.ALL).by_address()[:9])):
+        assert all("profile_failing" in explain(sql) for sql in statements_of(read))

@@ -1,20 +1,17 @@
 """The checks of a profile in all batches, including repeated ones, with their stories."""
 
 import pytest
-from django.db import connection
-from django.test.utils import CaptureQueriesContext
 
 from batches.batch_manager import BatchManager
 from batches.models import Attempt, BatchProfile, Profile
 from batches.reports.history import fetch_checks, fetch_history, find_waiting
-from batches.tests.support.factories import failed, make_batch, ok, profile_ids, record, start_run
+from batches.tests.support.factories import check_batch, failed, make_batch, ok
 
 pytestmark = pytest.mark.django_db
 
 
 def check(batch, result):
-    run = start_run(batch)
-    record(run, [(profile_ids(batch)[0], result)])
+    check_batch(batch, result)
     assert BatchManager().complete_batch(batch.pk)
 
 
@@ -63,16 +60,3 @@ def test_waiting_batches_are_separate_from_checks():
     profile = Profile.objects.get()
     assert [it.batch.name for it in fetch_history(profile, 10)] == ["done"]
     assert list(find_waiting(profile)) == [waiting]
-
-
-def test_the_number_of_queries_does_not_depend_on_the_number_of_checks():
-    def count():
-        with CaptureQueriesContext(connection) as captured:
-            fetch_history(Profile.objects.get(), 50)
-        return len(captured)
-
-    check(make_batch("1", 1), ok("a"))
-    once = count()
-    for number in range(2, 6):
-        check(make_batch(str(number), 1), ok(f"story {number}"))
-    assert count() == once

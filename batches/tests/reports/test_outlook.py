@@ -3,14 +3,12 @@
 from datetime import timedelta
 
 import pytest
-from django.db import connection
 from django.db.models import F
-from django.test.utils import CaptureQueriesContext
 
 from batches.batch_manager import BatchManager
-from batches.models import Batch, Lease, Queue
+from batches.models import Batch, Lease
 from batches.reports.outlook import forecast_queue
-from batches.tests.support.factories import age_workers, make_batch, make_waiting, start_run
+from batches.tests.support.factories import age_workers, make_batch, start_run
 
 pytestmark = pytest.mark.django_db
 
@@ -137,6 +135,8 @@ def test_a_duration_can_be_known_without_a_start(worker):
     BatchManager().hold_queue("why")
     outlook = forecast_queue()
     assert [outlook.turn(position).seconds for position in (1, 2, 3)] == [1, None, 10]
+    moves = [outlook.move(2, 1), outlook.move(3, 1)]
+    assert [(move.later, move.others_later) for move in moves] == [(-1, None), (None, 10)]
 
 
 @pytest.mark.parametrize(("seconds_ago", "is_alive"), [(1, True), (LEASE + 5, False), (-LEASE - 5, False)])
@@ -158,14 +158,6 @@ def test_a_worker_that_renews_its_lease_is_alive():
     assert not forecast_queue().run_is_alive
 
 
-def test_an_installation_without_any_worker_has_no_heartbeat():
-    waiting(10)
-    Queue.objects.all().delete()
-    outlook = forecast_queue()
-    assert outlook.worker_seen_at is None
-    assert not outlook.worker_is_alive
-
-
 @pytest.mark.parametrize(
     ("position", "target", "later", "others", "others_later"),
     [
@@ -183,23 +175,6 @@ def test_a_move_shifts_the_moved_batch_and_those_it_passes(worker, position, tar
     assert (move.later, move.others_later) == (later, others_later)
     assert (move.first, move.last) == others
     assert move.others == others[1] - others[0] + 1
-
-
-def test_the_delay_of_a_move_can_be_unknown(worker):
-    waiting(10, 20)
-    move = forecast_queue().move(2, 1)
-    assert (move.later, move.others_later) == (None, None)
-
-
-def test_the_number_of_queries_does_not_grow_with_the_queue(worker):
-    counts = []
-    for _ in range(2):
-        make_waiting(3)
-        finished(rate=10)
-        with CaptureQueriesContext(connection) as captured:
-            forecast_queue()
-        counts.append(len(captured))
-    assert counts == [5, 5]
 
 
 def test_a_new_batch_starts_at_the_position_that_the_manager_would_choose(worker):

@@ -5,14 +5,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.db import connection
-from django.test.utils import CaptureQueriesContext
 
-from batches.batch_manager import BatchManager
 from batches.checking.queries import fetch_pending
 from batches.models import BatchProfile
 from batches.reports import queries, streams
-from batches.tests.support.factories import failed, make_batch, ok, profile_ids, record, start_run
-from batches.tests.support.tables import explain, run_sql
+from batches.tests.support.factories import check_batch, failed, make_batch, ok
+from batches.tests.support.tables import explain, run_sql, statements_of
 
 pytestmark = pytest.mark.django_db
 
@@ -21,9 +19,8 @@ NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 def test_checks_are_counted_by_minute_and_outcome():
     batch = make_batch(profiles=6)
-    run = start_run(batch)
-    results = [ok(), failed(), ok(), ok(), failed()]
-    record(run, zip(profile_ids(batch)[:5], results, strict=True))
+    assert queries.count_checks_per_minute(batch) == []
+    check_batch(batch, ok(), failed(), ok(), ok(), failed())
     # The last one waits. One second and the last microsecond of a minute belong to it, the next one does not.
     seconds = [0, 59.999999, 60, 61, 3600]
     for row, second in zip(batch.profiles.order_by("pk")[:5], seconds, strict=True):
@@ -33,12 +30,6 @@ def test_checks_are_counted_by_minute_and_outcome():
         (NOON + timedelta(minutes=1), 2, 0),
         (NOON + timedelta(hours=1), 0, 1),
     ]
-
-
-def test_a_batch_of_which_nothing_is_checked_has_no_minutes():
-    batch = make_batch(profiles=2)
-    BatchManager().start_batch(batch.pk)
-    assert queries.count_checks_per_minute(batch) == []
 
 
 BIG = 20_000
@@ -61,10 +52,8 @@ def test_the_end_of_a_batch_is_found_without_reading_later_batches(collected, st
         (lambda: list(failures[:100]), BIG),
         (lambda: list(streams.stream_rows(failures.filter(pk__gt=last - 20))), 20),
     ):
-        with CaptureQueriesContext(connection) as captured:
-            page()
-        for query in captured:
-            assert count_rows_read(query["sql"]) <= most
+        for sql in statements_of(page):
+            assert count_rows_read(sql) <= most
 
 
 def count_rows_read(sql):

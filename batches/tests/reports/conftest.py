@@ -1,3 +1,0 @@
-from batches.tests.support.terminal import manage
-
-__all__ = ["manage"]
