@@ -28,9 +28,14 @@ from django.test import TransactionTestCase
 from django.test.utils import setup_databases
 from django.utils import timezone
 
+from batches.tests.support.demofeeds import demo
 from batches.tests.support.postgres import PostgresUnavailableError, temporary_postgres
 from batches.tests.support.tables import run_sql
+from batches.tests.support.terminal import manage
+from batches.tests.support.working import commands, configure, script, server
 from batchproject.settings import parse_database_url
+
+__all__ = ["commands", "configure", "demo", "manage", "script", "server"]
 
 GERMAN = settings.BASE_DIR / "batches" / "locale" / "de" / "LC_MESSAGES" / "django.po"
 VENDORS = ("sqlite", "postgresql")

@@ -30,6 +30,10 @@ from batches.text import clean_text, format_duration
         ("CHECKERS", ["mine"], "Use a dictionary such as {'mine': 'dotted.path.Class'}."),
         ("METRICS_TOKEN", None, "Use a text."),
         ("PING_URL", None, "Use a text."),
+        *(
+            ("PING_URL", address, "Use an address like https://hc-ping.com/<uuid>.")
+            for address in ("hc-ping.com/a", "ftp://hc-ping.com/a", "https://", "https://hc-ping.com/a b")
+        ),
         ("API_RATE", None, "Use a text."),
         *(
             ("API_RATE", rate, "Use 100/second, 6000/minute or off.")
@@ -113,21 +117,15 @@ def test_a_missing_celery_is_reported_with_the_command_that_installs_it(settings
     assert check_executor() == []
 
 
-def test_an_sqlite_that_is_too_old_is_reported(monkeypatch):
+def test_an_sqlite_that_is_too_old_and_transactions_that_start_without_the_lock_are_reported(monkeypatch):
     monkeypatch.setattr(connection, "vendor", "sqlite")
     monkeypatch.setitem(connection.settings_dict, "OPTIONS", {"transaction_mode": "IMMEDIATE"})
     assert check_sqlite() == []
-    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 34, 1))
-    (error,) = check_sqlite()
-    assert error.id == "batches.E003"
-
-
-def test_transactions_that_start_without_the_lock_are_reported(monkeypatch):
-    monkeypatch.setattr(connection, "vendor", "sqlite")
     monkeypatch.setitem(connection.settings_dict, "OPTIONS", {"timeout": 20})
     (warning,) = check_sqlite()
-    assert warning.id == "batches.W001"
-    assert '"transaction_mode": "IMMEDIATE"' in warning.hint
+    assert (warning.id, '"transaction_mode": "IMMEDIATE"' in warning.hint) == ("batches.W001", True)
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 34, 1))
+    assert [error.id for error in check_sqlite()] == ["batches.E003"]
     monkeypatch.setattr(connection, "vendor", "postgresql")
     assert check_sqlite() == []
 

@@ -5,7 +5,6 @@ import stat
 import sys
 
 import pytest
-from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
 from batches.tests.support.processes import run_python
@@ -43,13 +42,9 @@ def test_an_invalid_variable_ends_with_a_sentence(variables, printed):
     assert "Traceback" not in result.stderr
 
 
-def test_the_database_can_be_read_by_its_owner_only(tmp_path):
+def test_the_database_can_be_read_by_its_owner_only_and_an_existing_one_stays_as_it_is(tmp_path):
     path = create_private_file(tmp_path / "var" / "batches.sqlite3")
     assert [stat.S_IMODE(it.stat().st_mode) for it in (path.parent, path)] == [0o700, 0o600]
-
-
-def test_an_existing_database_stays_as_it_is(tmp_path):
-    path = tmp_path / "batches.sqlite3"
     path.write_bytes(b"rows")
     path.chmod(0o640)
     assert create_private_file(path).read_bytes() == b"rows"
@@ -86,7 +81,3 @@ def test_no_line_of_a_traceback_looks_like_a_log_line():
     first, second, *_, escaped, forged = LineFormatter("%(message)s").format(record).split("\n")
     assert (first, second) == ("A fault", "  Traceback (most recent call last):")
     assert (escaped, forged) == (r"  ArithmeticError: \x1b[2J", "  2026-01-01 00:00:00 INFO forged")
-
-
-def test_each_log_line_has_date_and_time():
-    assert settings.LOGGING["formatters"]["line"]["datefmt"] == "%Y-%m-%d %H:%M:%S"

@@ -22,7 +22,7 @@ from batches.tests.admin.test_subscriptions import ADD, FIELDS
 from batches.tests.support.factories import make_list
 from batches.text import Clause, Sentence, choose_plural, join, recognise, translate
 
-sqlite = [pytest.mark.databases("sqlite"), pytest.mark.django_db]
+pytestmark = [pytest.mark.databases("sqlite"), pytest.mark.django_db]
 
 
 # -- A sentence --------------------------------------------------------------------------------------------------------
@@ -78,7 +78,7 @@ def test_a_text_is_recognised_by_a_template_with_what_is_in_it(german):
     assert recognise("another", ("its feed: %(why)s",)) == "another"
 
 
-@pytest.mark.django_db
+@pytest.mark.databases("sqlite", "postgresql")
 def test_a_sentence_is_stored_as_its_text():
     entry = BatchLog.objects.create(action="hold_queue", message=Sentence("%(count)s of 2", count=1))
     assert BatchLog.objects.filter(message=entry.message).values_list("message", flat=True).get() == "1 of 2"
@@ -87,8 +87,6 @@ def test_a_sentence_is_stored_as_its_text():
 # -- Channels ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.databases("sqlite")
-@pytest.mark.django_db
 @pytest.mark.parametrize(
     ("method", "path", "body"),
     [
@@ -120,19 +118,6 @@ def test_the_api_answers_the_same_bytes_in_any_language(german, method, path, bo
     assert first["Content-Language"] == second["Content-Language"] == "en"
 
 
-@pytest.mark.databases("sqlite")
-@pytest.mark.django_db
-def test_commands_speak_english_whatever_the_language_of_the_project(german):
-    batch = batch_with("done")
-    with override("de"):
-        out, err = StringIO(), StringIO()
-        with pytest.raises(SystemExit):
-            call_command("batch", "start", str(batch.pk), stderr=err)
-        call_command("batch", "queue", str(batch.pk), stdout=out)
-    assert err.getvalue() == "“a batch” is done. Only a batch that is queued or paused can be started.\n"
-    assert out.getvalue() == "“a batch” was queued.\n"
-
-
 class Probe(DatabaseCommand):
     def add_arguments(self, parser):
         parser.add_argument("--first", help=str(COUNT_FIRST))
@@ -141,8 +126,6 @@ class Probe(DatabaseCommand):
         self.stdout.write(gettext("Overview"))
 
 
-@pytest.mark.databases("sqlite")
-@pytest.mark.django_db
 def test_the_output_and_help_of_a_command_are_not_translated(german):
     out = StringIO()
     with override("de"):
@@ -152,8 +135,6 @@ def test_the_output_and_help_of_a_command_are_not_translated(german):
     assert out.getvalue() == "Overview\n"
 
 
-@pytest.mark.databases("sqlite")
-@pytest.mark.django_db
 def test_the_actions_of_a_german_operator_are_stored_in_english(german):
     client = client_as("superuser", headers={"Accept-Language": "de"})
     batch = batch_with("paused", ok=1, failed=1)
@@ -168,8 +149,6 @@ def test_the_actions_of_a_german_operator_are_stored_in_english(german):
     assert not re.search("[äöüß]", repr(list(BatchLog.objects.values())))
 
 
-@pytest.mark.databases("sqlite")
-@pytest.mark.django_db
 def test_a_subscription_by_a_german_operator_is_logged_in_english(german):
     client, found = client_as("superuser", headers={"Accept-Language": "de"}), make_list("A list", 1)
     response = client.post(ADD, FIELDS | {"list": found.pk}, follow=True)
@@ -178,8 +157,6 @@ def test_a_subscription_by_a_german_operator_is_logged_in_english(german):
     assert BatchLog.objects.latest("pk").message == "e-mail: stories"
 
 
-@pytest.mark.databases("sqlite")
-@pytest.mark.django_db
 def test_a_message_has_english_numbers_in_a_german_project(german):
     batch = {"name": "News", "total_profiles": 12_000, "status": "done", "id": "1"}
     batch |= {"successful_checks": 12_000, "failed_checks": 0}

@@ -213,12 +213,9 @@ def locked():
     return {match[1]: match[2] for match in entries.values()}
 
 
-def test_the_lock_has_a_version_with_hashes_for_everything_that_the_lists_need(locked):
+def test_the_lock_has_a_version_with_hashes_for_everything_that_the_lists_and_their_packages_need(locked):
     for name in LISTS:
         assert_satisfied(map(Requirement, read_requirements(name)), locked)
-
-
-def test_the_lock_has_what_the_packages_need_in_turn(locked):
     for name, version in locked.items():
         with suppress(PackageNotFoundError):  # it is for another system, or of an extra that is not installed here
             found = distribution(name)

@@ -14,11 +14,8 @@ from rest_framework.test import APIClient
 from batches.batch_manager import BatchManager
 from batches.tests.support import factories
 from batches.tests.support.tables import every_table
-from batches.tests.support.working import commands, server
 
 from .calls import LIST_ID
-
-__all__ = ["commands", "server"]
 
 COMMITTED = settings.BASE_DIR / "docs" / "reference" / "openapi.yaml"
 

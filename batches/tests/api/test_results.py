@@ -15,11 +15,8 @@ from batches.models.vocabulary import LOG
 from batches.reports import streams
 from batches.tests.api.test_lists import read_pages
 from batches.tests.support.factories import failed, half_known, make_list, ok, record, start_run
-from batches.tests.support.terminal import manage
 
 from .conftest import errors_of, refusal_of
-
-__all__ = ["manage"]
 
 pytestmark = pytest.mark.django_db
 

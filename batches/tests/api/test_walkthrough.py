@@ -10,9 +10,6 @@ from django.conf import settings
 from django.contrib.auth.models import User
 
 from batches.tests.conftest import skip_or_fail
-from batches.tests.support.demofeeds import demo
-
-__all__ = ["demo"]
 
 PAGE = settings.BASE_DIR / "docs" / "tutorial" / "api.md"
 BLOCK = re.compile(r"^```(sh|output)\n(.*?)^```$", re.DOTALL | re.MULTILINE)

@@ -10,9 +10,6 @@ from pytest_django.live_server_helper import LiveServer
 
 from ..admin.conftest import user_of
 from ..conftest import skip_or_fail
-from ..support.working import commands, server
-
-__all__ = ["commands", "server"]
 
 #: Chromium's own sandbox does not work as root, as in containers. It reaches nothing outside of this machine.
 ARGUMENTS = ["--no-sandbox", "--disable-gpu"]

@@ -28,10 +28,7 @@ from batches.tests.support.factories import (
     unchanged,
 )
 from batches.tests.support.tables import explain
-from batches.tests.support.terminal import manage
 from batches.tests.support.threads import run_in_threads
-
-__all__ = ["manage"]
 
 pytestmark = pytest.mark.django_db
 

@@ -7,8 +7,8 @@ from functools import cache
 
 from batches.tests.support.documents import ROOT
 
-#: Calls with messages for operators, by the function's name.
-LOGGED = {"warning", "error", "exception"}
+#: Functions whose calls have messages for operators.
+LOGGED = {"logger.warning", "logger.error", "logger.exception"}
 ENDINGS = {"CommandError", "ImproperlyConfigured"}
 REASONS = {"FetchError", "Unreachable", "NoConnection", "Unreadable", "CheckResult", "TimeoutError", "PermissionError"}
 
@@ -34,29 +34,23 @@ def parse_all() -> dict[str, ast.Module]:
     return {name: ast.parse(path.read_text()) for name, path in names.items() if "/tests/" not in name}
 
 
-def find_calls(folder: str, names: set[str], receiver: str = "") -> Iterator[str]:
-    """The texts among the arguments of calls of functions with these names (of `receiver`) in modules of the folder."""
+def find_calls(folder: str, names: set[str]) -> Iterator[str]:
+    """The texts among the arguments of calls of functions with these names in modules of the folder."""
     for path, tree in parse_all().items():
         for node in ast.walk(tree) if path.startswith(folder) else ():
-            if isinstance(node, ast.Call) and is_call_of(node.func, names, receiver):
+            if isinstance(node, ast.Call) and name_of(node.func) in names:
                 values = [*node.args, *(keyword.value for keyword in node.keywords)]
                 yield next((text for value in values if (text := text_of(value))), "")
 
 
-def is_call_of(function: ast.AST, names: set[str], receiver: str) -> bool:
-    if receiver:
-        return (
-            isinstance(function, ast.Attribute) and function.attr in names and text_of_name(function.value) == receiver
-        )
-    return text_of_name(function) in names
-
-
-def text_of_name(node: ast.AST) -> str:
-    return node.id if isinstance(node, ast.Name) else ""
+def name_of(function: ast.AST) -> str:
+    if isinstance(function, ast.Attribute):
+        return f"{name_of(function.value)}.{function.attr}"
+    return function.id if isinstance(function, ast.Name) else ""
 
 
 def logged_messages() -> set[str]:
-    return set(filter(None, find_calls("batch", LOGGED, "logger")))
+    return set(filter(None, find_calls("batch", LOGGED)))
 
 
 def endings_without_advice() -> set[str]:

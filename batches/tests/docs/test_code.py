@@ -14,12 +14,8 @@ from django.core.management import CommandError, get_commands, load_command_clas
 from batches.conf import config_from_environment
 from batches.demo.profiles import PATH
 from batches.models import Batch, Queue, Subscription
-from batches.tests.support.demofeeds import demo
 from batches.tests.support.documents import ROOT, find_blocks, find_pages
-from batches.tests.support.terminal import manage
 from batches.tests.support.working import nothing_left, work
-
-__all__ = ["demo", "manage"]
 
 KINDS = ("rss", "atom", "json", "page", "missing")
 

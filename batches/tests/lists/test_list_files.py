@@ -13,12 +13,9 @@ from django.urls import reverse
 from batches.management.commands.batch import Command
 from batches.models import Batch, BatchLog, Profile
 from batches.tests.support.factories import api_key, undone
-from batches.tests.support.terminal import manage
 from batches.text import printable
 
 from .corpus import list_files
-
-__all__ = ["manage"]
 
 FORM = reverse("admin:batches_batch_add")
 FIELDS = {"name": "news", "priority": "0", "checker": "feed", "queue": "on"}

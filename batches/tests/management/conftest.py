@@ -1,10 +1,6 @@
 import pytest
 
 from batches.tests.support.factories import unchanged
-from batches.tests.support.terminal import manage
-from batches.tests.support.working import commands, configure, script, server
-
-__all__ = ["commands", "configure", "manage", "script", "server"]
 
 
 @pytest.fixture

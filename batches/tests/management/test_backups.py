@@ -17,10 +17,7 @@ from batches.tests.support.documents import read_page
 from batches.tests.support.feedserver import Reply
 from batches.tests.support.postgres import find_binaries
 from batches.tests.support.processes import WAIT_SECONDS, Commands, wait_until
-from batches.tests.support.working import commands, server
 from batchproject.settings import parse_database_url
-
-__all__ = ["commands", "server"]
 
 
 def begin(commands, server):

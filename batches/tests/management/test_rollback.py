@@ -13,9 +13,6 @@ from django.conf import settings
 from batches.tests.conftest import skip_or_fail
 from batches.tests.support.feedserver import Reply
 from batches.tests.support.processes import MANAGE, WAIT_SECONDS, Commands, all_in_one
-from batches.tests.support.working import server
-
-__all__ = ["server"]
 
 #: The last migration of the previous version. The commit before the next one has its code.
 FORMER = "0027"

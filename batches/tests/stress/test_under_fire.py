@@ -9,14 +9,13 @@ import random
 import re
 import subprocess
 import sys
-from dataclasses import replace
 
 import pytest
 from django.conf import settings
 
 from batches.tests.conftest import VENDORS, skip_or_fail
 from batches.tests.support.postgres import PostgresUnavailableError
-from stress import run, watcher
+from stress import watcher
 from stress.callers import Credentials
 from stress.databases import SQLite
 from stress.faults import FAULTS
@@ -133,10 +132,3 @@ def test_each_process_makes_the_same_choices_again_with_the_same_seed(tmp_path):
     first = start_two("7 kill")
     assert start_two("7 kill") == first
     assert len({tuple(choices) for choices in first + start_two("8 kill")}) == 4
-
-
-def test_a_failing_row_says_how_to_repeat_it():
-    holds = run.Outcome("kill", "sqlite", 1, 1, [], None, None, 0.0, 1, 0, 0, 1.0, replay="python -m stress --seed 7")
-    assert "--seed" not in run.line(holds)
-    broken = replace(holds, breaches=["a result was lost"])
-    assert run.line(broken).endswith("broken\n    a result was lost\n    Repeat it with: python -m stress --seed 7")

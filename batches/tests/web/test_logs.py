@@ -15,10 +15,8 @@ from batches.models import Webhook
 from batches.queue.partitions import partition_of
 from batches.tests.support.factories import urls
 from batches.tests.support.processes import run_python
-from batches.tests.support.working import configure, script, work
+from batches.tests.support.working import work
 from batchproject.logs import JsonLineFormatter
-
-__all__ = ["configure", "script"]
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -15,11 +15,9 @@ from batches.conf import config_from_mapping
 from batches.metrics import REGISTRY
 from batches.models import Batch, Host, Lease, Queue, Webhook, WebhookDelivery, Worker
 from batches.tests.support.factories import age_leases, claim, failed, make_batch, ok, profile_ids, record, urls
-from batches.tests.support.working import configure, script, work
+from batches.tests.support.working import work
 from batches.tests.web.test_outages import rename_column
 from batches.web.outages import OUTDATED
-
-__all__ = ["configure", "script"]
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

