@@ -304,6 +304,7 @@ def _close(loop: asyncio.AbstractEventLoop) -> None:
             task.cancel()
         loop.run_until_complete(asyncio.wait(tasks))
     loop.run_until_complete(loop.shutdown_asyncgens())
+    signal.set_wakeup_fd(-1)  # close() closes its socket before it removes the handlers of signals that still arrive
     loop.close()
 
 

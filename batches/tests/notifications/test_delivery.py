@@ -169,7 +169,7 @@ def test_the_number_of_concurrent_deliveries_is_limited_and_all_arrive(receiver,
 
 @one_database
 def test_a_fault_while_sending_counts_as_an_attempt_and_is_logged(receiver, webhook, deliver, monkeypatch, caplog):
-    monkeypatch.setattr(outbox, "sign", Mock(side_effect=TypeError("a fault of ours")))
+    monkeypatch.setattr(courier, "sign", Mock(side_effect=TypeError("a fault of ours")))
     deliver()
     assert (only_delivery().attempts, only_delivery().error) == (1, "could not be sent: TypeError: a fault of ours")
     assert "could not be sent" in caplog.text

@@ -9,7 +9,7 @@ from django.utils import timezone
 from batches.models import Batch, Profile, StoryResult, find_mark, mark_as_read
 from batches.reports import new_stories
 from batches.reports.failures import start_of
-from batches.reports.new_stories import Selection, find_lists_with_stories, read_page
+from batches.reports.new_stories import ListWithStories, Selection, find_lists_with_stories, read_page
 from batches.tests.support.factories import half_known, make_list, ok, run_list
 from batches.tests.support.tables import explain, statements_of
 
@@ -110,7 +110,7 @@ def test_the_lists_of_a_day_with_the_most_new_stories_come_first():
     run = run_list(make_list("yesterday", 1), ok("d"))
     today = timezone.localdate()
     Batch.objects.filter(pk=run.pk).update(completed_at=start_of(today) - timedelta(1))
-    expected = [(two.pk, "two", 2), (one.pk, "one", 1)]
+    expected = [ListWithStories(two.pk, "two", 2), ListWithStories(one.pk, "one", 1)]
     assert find_lists_with_stories(today, 9) == expected
     assert find_lists_with_stories(today, 1) == expected[:1]
 
