@@ -1,6 +1,9 @@
-"""A worker without a batch to check completes the work of a killed process."""
+"""A worker without a batch to check completes the work of a killed process, and ends without a trace."""
 
+import asyncio
 import gc
+import os
+import signal
 
 import pytest
 from django.db.models.functions import Now
@@ -119,3 +122,16 @@ def test_a_worker_leaves_the_garbage_collector_as_it_was(is_frozen, monkeypatch)
         assert (gc.get_threshold(), gc.get_freeze_count() > 0) == (before, is_frozen)
     finally:
         gc.freeze()  # as all tests have it
+
+
+def test_a_signal_that_arrives_while_the_loop_is_being_closed_is_not_reported_as_a_fault(monkeypatch):
+    loop = asyncio.new_event_loop()
+    loop.add_signal_handler(signal.SIGUSR1, print)
+    close_sockets = loop._close_self_pipe
+
+    def close_and_signal():
+        close_sockets()
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+    monkeypatch.setattr(loop, "_close_self_pipe", close_and_signal)
+    worker._close(loop)
