@@ -111,6 +111,9 @@ class Prometheus:
     def is_ready(self):
         """Whether it has read every target twice: a rate needs two samples."""
         try:
+            # It listens before it responds to queries.
+            if httpx.get(f"http://127.0.0.1:{self.port}/-/ready", timeout=WAIT_SECONDS).status_code != 200:
+                return False
             return len(self.query("count_over_time(up[1m]) >= 2 and up == 1")) == 2
         except httpx.TransportError:
             return False
