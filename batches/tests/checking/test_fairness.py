@@ -47,7 +47,7 @@ def test_profiles_that_redirect_to_one_slow_hub_wait_for_it_and_do_not_fail(conf
     moved = [(f"127.0.1.{number + 1}", f"/moved/{number}") for number in range(50)]
     for number, (_, path) in enumerate(moved):
         server.redirect(path, server.url(f"/hub/{number}", host=hub))
-        server.answer(f"/hub/{number}", [FEED], every=0.2)
+        server.answer(f"/hub/{number}", [FEED[:20], FEED[20:]], every=0.2)
     others = [(f"127.0.2.{number + 1}", f"/other/{number}") for number in range(80)]
     batch = create(server, *moved, *others)
     work()

@@ -60,7 +60,7 @@ def test_a_run_that_stops_with_an_error_says_so(run, monkeypatch):
 def test_a_switch_that_hangs_delays_neither_the_run_nor_the_end_of_its_worker(run, receiver, script, monkeypatch):
     monkeypatch.setattr(pings, "TIMEOUT", 600.0)
     monkeypatch.setattr(pings, "LAST_SECONDS", 0.1)
-    receiver.otherwise = Reply(raw=[b"HTTP/1.1 "], every=600.0)
+    receiver.otherwise = Reply(raw=[b"HTTP/1.1 ", b"200 OK"], every=600.0)
     script(lambda profile: asyncio.to_thread(wait_until, lambda: receiver.requests))
     batch, paths = run()
     assert (batch.status, batch.successful_checks) == (Batch.Status.DONE, 2)

@@ -198,11 +198,11 @@ class FeedServer:
             if content is None:
                 writer.write(head(reply))
                 content = reply.body
-            for piece in small_pieces(content) if isinstance(content, bytes) else content:
+            for number, piece in enumerate(small_pieces(content) if isinstance(content, bytes) else content):
+                if number and reply.every:  # not after the last one: the client may send its next request at once
+                    await asyncio.sleep(reply.every)
                 writer.write(piece)
                 await writer.drain()
-                if reply.every:
-                    await asyncio.sleep(reply.every)
         finally:
             self._at_once[request.host] -= 1
         return reply.raw is None and isinstance(reply.body, bytes)
