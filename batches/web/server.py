@@ -14,6 +14,7 @@ from django.conf import settings
 from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser
 from waitress.runner import run
+from waitress.task import WSGITask
 from waitress.utilities import Error, RequestEntityTooLarge
 
 from .uploads import MAX_FORM_BYTES
@@ -61,8 +62,17 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
         return sum(parser.body_bytes_received for parser in cls.storing)
 
 
+class Task(WSGITask):  # type: ignore[misc]
+    """Sends no body in response to HEAD, which Django leaves to the server: it would be read as the next response."""
+
+    def write(self, data: bytes) -> None:
+        has_body = self.request.command != "HEAD"
+        super().write(data if has_body else b"")
+        self.chunked_response &= has_body
+
+
 def main() -> int:
-    HTTPChannel.parser_class = Parser
+    HTTPChannel.parser_class, HTTPChannel.task_class = Parser, Task
     return int(run(sys.argv))
 
 

@@ -178,6 +178,13 @@ def test_a_body_that_is_too_large_is_refused_before_it_is_sent(server):
         assert visitor.recv(1024).startswith(b"HTTP/1.1 413 Request Entity Too Large\r\n")
 
 
+def test_a_response_to_head_has_no_body(server):
+    for path in ("/admin/login/", "/healthz"):  # with a Content-Length, and in chunks
+        with connect(server, f"HEAD {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n") as visitor:
+            header, _, body = b"".join(iter(lambda: visitor.recv(65536), b"")).partition(b"\r\n\r\n")
+        assert (header[:15], body) == (b"HTTP/1.1 200 OK", b""), path
+
+
 def test_idle_visitors_and_sleeping_readers_of_exports_keep_nobody_waiting(server):
     batch = make_batch(profiles=12_000)
     batch.profiles.update(error="x" * 2000)  # more than 16 MB, and what the sockets hold
