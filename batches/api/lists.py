@@ -136,7 +136,8 @@ class ProfileListViewSet(ListModelMixin, OneThing[ProfileList]):
         body: SyncJSON | SyncUpload = self.parse_upload(SyncJSON, SyncUpload)
         found, allow_removals = body.read_list(), body.validated_data["allow_removals"]
         if body.validated_data["dry_run"]:
-            return self.respond_changed(pk, self.manager.preview_sync(pk, found.profiles), body.report(found))
+            change = self.manager.preview_sync(pk, found.profiles, version_in(body))
+            return self.respond_changed(pk, change, body.report(found))
         return self.run_prepared_once(
             lambda: self.manager.preparing_sync(pk, found.profiles, allow_removals),
             lambda sync: self.respond_changed(pk, sync(version_in(body)), body.report(found)),

@@ -238,9 +238,11 @@ class ListCalls(QueueWriter):
         return self._preparing_edit(found, Action.SYNC_LIST, found.total_profiles + len(names), sync)
 
     @refusable
-    def preview_sync(self, list_id: object, profiles: Profiles) -> ListChange:
+    def preview_sync(self, list_id: object, profiles: Profiles, expected_version: int | None = None) -> ListChange:
         """The change that `sync_list` would make. Changes nothing."""
-        return compare(find_list(list_id).pk, clean_profiles(profiles))[0]
+        found = find_list(list_id)
+        require_list_version(found, expected_version)
+        return compare(found.pk, clean_profiles(profiles))[0]
 
     @refusable
     def correct_address(

@@ -147,6 +147,7 @@ def test_an_import_that_removes_more_than_a_tenth_needs_a_flag(client, a_list):
         ("add", {"profiles": urls(2)}),
         ("remove", {"profiles": urls(1)}),
         ("sync", {"profiles": urls(2)}),
+        ("sync", {"profiles": urls(2), "dry_run": True}),
         ("correct", {"address": urls(1)[0], "new_address": "https://example.org/new"}),
     ],
 )
