@@ -95,6 +95,8 @@ class IdempotentPosts(BaseView):
                     response = call()
                 except Refused as refused:  # stored like any answer; every other exception undoes the key
                     response = self.handle_exception(refused)
+                    if response.status_code == 400:  # the client can correct it and use the same key
+                        raise
                 _store(stored, response)
                 return response
         return self._replay(stored)

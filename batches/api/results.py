@@ -17,7 +17,7 @@ from rest_framework.viewsets import GenericViewSet, ViewSet
 from batches.lists.exports import EXPORTERS, STORY_EXPORTERS
 from batches.models import Attempt, BatchLog, BatchProfile, Profile, StoryResult
 from batches.queue.forgetting import find_profile
-from batches.queue.refusals import Code, require_granted
+from batches.queue.refusals import Code, Refused, require_granted
 from batches.queue.values import find_batch
 from batches.reports import streams
 from batches.reports.comparison import compare
@@ -184,20 +184,20 @@ class Profiles(ManagerView, ListViewSet[Profile]):
         body = parse_body(CheckBody, request)
         if body["all"]:  # the number of profiles shows how many rest
             self.require_permission(VIEW_PROFILES)
-        profiles = self.select(body)
-        if not profiles.exists():
-            raise NotFound("No profile has these ids." if "ids" in body else "No profile rests.")
         values = {name: body[name] for name in ("name", "priority", "checker") if name in body}
         return self.run_prepared_once(
-            lambda: self.manager.preparing_batch(profiles=profiles, **values),
+            lambda: self.manager.preparing_batch(profiles=self.select(body), **values),
             lambda reveal: self.respond_with_batch(reveal()),
         )
 
     def select(self, body: dict[str, Any]) -> QuerySet[Profile]:
-        if "ids" in body:
-            return Profile.objects.filter(pk__in=body["ids"])
-        resting = Profile.objects.resting()
-        return resting.filter(match_host("url", body["host"])) if "host" in body else resting
+        """Raises Refused if there are none."""
+        profiles = Profile.objects.filter(pk__in=body["ids"]) if "ids" in body else Profile.objects.resting()
+        if "host" in body:
+            profiles = profiles.filter(match_host("url", body["host"]))
+        if not profiles.exists():
+            raise Refused(Code.NOT_FOUND, "No profile has these ids." if "ids" in body else "No profile rests.")
+        return profiles
 
 
 class ProfileHistory(BaseView, GenericViewSet[Profile]):

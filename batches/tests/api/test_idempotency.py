@@ -19,7 +19,7 @@ from batches.models.api import StoredResponse
 from batches.queue import contents
 from batches.tests.support.threads import Gate, in_thread, run_in_threads
 
-from .calls import POSTS
+from .calls import POSTS, SUBSCRIBE_TO_QUEUE
 from .conftest import errors_of, make_root, make_user, nothing_changes, refusal_of, token_client
 
 pytestmark = pytest.mark.django_db
@@ -145,12 +145,21 @@ def test_a_refusal_is_stored(client, make_batch):
     assert post(client, path, key="another").status_code == 200
 
 
-@pytest.mark.parametrize("text", ['{"name": "new"}', '{"name": "new", "profiles": ["nonsense"]}', "{"])
-def test_an_invalid_request_can_be_corrected_under_the_same_key(client, text):
-    assert post(client, "/api/batches/", text, content_type="application/json").status_code == 400
+@pytest.mark.parametrize(
+    ("path", "text", "corrected"),
+    [
+        ("batches/", '{"name": "new"}', NEW),
+        ("batches/", '{"name": "new", "profiles": ["nonsense"]}', NEW),
+        ("batches/", "{", NEW),
+        ("queue/hold/", '{"until": "2020-01-01T00:00:00Z"}', {}),
+        ("queue/subscriptions/", '{"address": "nonsense", "topics": ["held"]}', SUBSCRIBE_TO_QUEUE),
+    ],
+)
+def test_an_invalid_request_can_be_corrected_under_the_same_key(client, path, text, corrected):
+    assert post(client, f"/api/{path}", text, content_type="application/json").status_code == 400
     assert not StoredResponse.objects.exists()
-    answer = post(client, "/api/batches/", NEW)
-    assert (answer.status_code, is_replayed(answer)) == (201, False)
+    answer = post(client, f"/api/{path}", corrected)
+    assert (answer.status_code < 300, is_replayed(answer)) == (True, False)
 
 
 def test_other_methods_ignore_the_key(client, make_batch):

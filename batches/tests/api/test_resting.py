@@ -62,6 +62,14 @@ def test_any_profile_is_checked_by_its_id(client, resting):
     assert urls_of(Batch.objects.get()) == ["https://a.one/", "https://e.one/"]
 
 
+def test_a_repetition_gets_the_first_response_when_no_profile_rests_any_more(client, resting):
+    key = {"Idempotency-Key": "check-all"}
+    first = client.post(CHECK, {"all": True}, headers=key)
+    Profile.objects.update(rests_until=None)
+    again = client.post(CHECK, {"all": True}, headers=key)
+    assert (again.status_code, again.content) == (201, first.content)
+
+
 def test_without_a_profile_no_batch_is_created(client, resting):
     with nothing_changes():
         assert refusal_of(client.post(CHECK, {"all": True, "host": "e.one"})) == (404, "not_found")
