@@ -2,7 +2,7 @@
 
 from codecs import getreader
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from django.http import HttpResponseBase
@@ -20,7 +20,7 @@ from rest_framework.views import APIView
 
 from .access import BatchPermissions, TokenAuthentication
 from .errors import exception_handler
-from .filters import StrictFilterBackend
+from .filters import StrictFilterBackend, refuse_unusable
 from .schema import CallSchema
 from .throttling import AddressThrottle, UserThrottle
 from .versioning import PathVersioning
@@ -63,9 +63,12 @@ class BaseView(APIView):
     authentication_classes: Any = (TokenAuthentication, SessionAuthentication)
     content_negotiation_class = Negotiation
     filter_backends: Any = (StrictFilterBackend,)
+    #: The actions whose query parameters are filters. The others take none.
+    filtered = frozenset({"list", "export"})
     metadata_class = None
     parser_classes = (Parser,)
     permission_classes: Any = (BatchPermissions,)
+    required_permissions: Mapping[str, Any] = {}
     renderer_classes: Any = (Renderer,)
     schema: Any = CallSchema()
     throttle_classes = (UserThrottle, AddressThrottle)
@@ -85,6 +88,8 @@ class BaseView(APIView):
         if (request._request.encoding or "utf-8").lower() not in UTF8:
             raise UnsupportedMediaType(request.content_type)
         super().initial(request, *args, **kwargs)
+        if getattr(self, "action", None) in self.required_permissions.keys() - self.filtered:
+            refuse_unusable(request.query_params, {})
 
     def perform_authentication(self, request: Request) -> None:
         try:

@@ -63,7 +63,7 @@ class ManagerView(IdempotentPosts):
         return read_body(form_class if isinstance(self.request.data, QueryDict) else json_class, self.request)
 
     def respond_created(self, kind: str, thing: Model, data: Any) -> Response:
-        """`kind`: batch, list or subscription."""
+        """`kind`: batch, list, subscription or feed."""
         address = reverse(f"batches_api:{kind}-detail", [thing.pk], request=self.request)
         return Response(data, 201, headers={"Location": address})
 

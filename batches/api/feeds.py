@@ -58,7 +58,7 @@ class Feeds(ManagerView, ListViewSet[ListFeed]):
         created = require_granted(outcome)
         addresses = addresses_of(created, self.request._request)
         facts = {"feed": created.feed, "atom_url": addresses["atom"], "json_url": addresses["json"]}
-        return Response(CreatedFeedSerializer(facts).data, 201)
+        return self.respond_created("feed", created.feed, CreatedFeedSerializer(facts).data)
 
     def destroy(self, request: Request, pk: str) -> Response:
         """Revoke a feed.
@@ -118,7 +118,7 @@ def respond(request: Request, kind: str, content: bytes, changed_at: int) -> Htt
 
 urls = [
     path("feeds/", Feeds.as_view({"get": "list", "post": "create"}), name="feeds"),
-    path("feeds/<str:pk>/", Feeds.as_view({"delete": "destroy"}), name="feed"),
+    path("feeds/<str:pk>/", Feeds.as_view({"delete": "destroy"}), name="feed-detail"),
     path("lists/<str:pk>/feed.atom", FeedView.as_view(), {"kind": "atom"}, name="feed-atom"),
     path("lists/<str:pk>/feed.json", FeedView.as_view(), {"kind": "json"}, name="feed-json"),
 ]

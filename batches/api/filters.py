@@ -262,7 +262,9 @@ class ProfileFilters(filters.FilterSet):  # type: ignore[misc]
 
 class HostFilters(filters.FilterSet):  # type: ignore[misc]
     search = filters.CharFilter(max_length=MAX_HOST_AND_PORT, help_text="Part of the host's name.")
-    limit = IntegerFilter(min_value=1, max_value=MAX_HOSTS, help_text="At most this many hosts.")
+    limit = IntegerFilter(
+        min_value=1, max_value=MAX_HOSTS, help_text=f"At most this many hosts; {MAX_HOSTS} unless given."
+    )
 
     def filter_queryset(self, hosts: QuerySet[Host]) -> FailingHosts:
         """The figures, which are computed and not filtered."""
@@ -283,8 +285,8 @@ class StrictFilterBackend(filters.DjangoFilterBackend):  # type: ignore[misc]
 def refuse_unusable(parameters: MultiValueDict[str, Any], own: Mapping[str, Any], others: Iterable[str] = ()) -> None:
     known = own.keys() | set(others)
     if unknown := sorted(parameters.keys() - known):
-        message = f"Unknown parameter. Use one of {', '.join(sorted(known))}."
-        raise ValidationError({name: [message] for name in unknown[:MAX_UNKNOWN]})
+        use = f"Use one of {', '.join(sorted(known))}." if known else "This call takes none."
+        raise ValidationError({name: [f"Unknown parameter. {use}"] for name in unknown[:MAX_UNKNOWN]})
     for name, values in parameters.lists():
         if len(values) > 1 and not isinstance(own.get(name), filters.MultipleChoiceFilter):
             raise ValidationError({name: ["Give this parameter only once."]})

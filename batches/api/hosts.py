@@ -23,6 +23,7 @@ class Hosts(BaseView, GenericViewSet[Host]):
     queryset = Host.objects.none()
     serializer_class = HostsSerializer
     filterset_class = HostFilters
+    filtered = frozenset({"retrieve"})
     pagination_class = None
 
     @describe(responses={200: HostsSerializer}, filters=True)

@@ -187,13 +187,11 @@ class CallSchema(AutoSchema):
 
     def error_statuses(self) -> Iterator[int]:
         """The errors that every call of this kind can return."""
-        yield from (401, 403, 415, 429, 503)
+        yield from (400, 401, 403, 415, 429, 503)
         if self.method in {"POST", "PATCH"}:
-            yield from (400, 413)
+            yield 413
         if self.method == "POST":
             yield 422
-        if self.get_filter_backends():
-            yield 400
         if self.action != "export":  # the address decides the type of a file, whatever `Accept` says
             yield 406
         if "{id}" in self.path:

@@ -190,7 +190,7 @@ class ProfileSerializer(ModelSerializer[Profile]):
 
 
 class LogSerializer(ModelSerializer[BatchLog]):
-    """A change of a batch: who made it, through which channel, and its effects."""
+    """A change of a batch or of a list: who made it, through which channel, and its effects."""
 
     class Meta:
         model = BatchLog
@@ -369,7 +369,7 @@ class AcceptOutcomeSerializer(serializers.Serializer[Any]):
     """The outcome for one redirect: the profile that has the new address, or why it was refused."""
 
     id = serializers.IntegerField()
-    code = serializers.CharField(source="result.code", default=None, help_text="Why it was refused, or null.")
+    code = serializers.CharField(source="result.code", default=None, allow_null=True, help_text="Why it was refused.")
     detail = serializers.CharField(source="result.message", default="", help_text="The reason in words, for people.")
     profile = serializers.IntegerField(source="result.profile_id", default=None, allow_null=True)
     old_url = serializers.CharField(source="result.old_url", default=None, allow_null=True)

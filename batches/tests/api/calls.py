@@ -122,7 +122,7 @@ CALLS = [
     Call("post", "subscription-test", EDIT, "subscriptions/{subscription}/test/"),
     Call("get", "feeds", "view_listfeed", "feeds/"),
     Call("post", "feeds", "add_listfeed", "feeds/", {"list": LIST_ID, "name": "new"}, (CREATED,) * 5),
-    Call("delete", "feed", "delete_listfeed", "feeds/{feed}/", None, (GONE,) * 5),
+    Call("delete", "feed-detail", "delete_listfeed", "feeds/{feed}/", None, (GONE,) * 5),
     Call("get", "hosts", "view_host", "hosts/"),
     Call("get", "redirects", "view_redirect", "redirects/"),
     Call("post", "redirects-accept", "change_redirect", "redirects/accept/", {"ids": [1]}),

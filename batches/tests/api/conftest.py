@@ -3,6 +3,7 @@
 from contextlib import contextmanager
 from uuid import UUID
 
+import jsonschema
 import pytest
 import yaml
 from django.conf import settings
@@ -98,6 +99,17 @@ def nothing_changes():
 def described():
     """The committed description."""
     return yaml.load(COMMITTED.read_text(), yaml.CSafeLoader)
+
+
+def validator(described, schema):
+    """Strict: no field that is not described."""
+    components = {
+        name: component | ({"additionalProperties": False} if "properties" in component else {})
+        for name, component in described["components"]["schemas"].items()
+    }
+    return jsonschema.Draft202012Validator(
+        {"components": {"schemas": components}, **schema}, format_checker=jsonschema.FormatChecker()
+    )
 
 
 def errors_of(answer):

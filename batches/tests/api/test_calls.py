@@ -1,6 +1,7 @@
 """The promises of every call: roles, states, sessions, unknown ids, methods and fields. `calls` is the table."""
 
 from collections import defaultdict
+from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -14,7 +15,7 @@ from batches.api.urls import urlpatterns
 from batches.models import BatchLog
 from batches.tests.support.factories import undone
 
-from .calls import CALLS, LIST_ID, OF_A_BATCH, STATES, WITH_BODY, WITH_ID, WRITING, Call, api_routes, patterns
+from .calls import CALLS, CREATED, LIST_ID, OF_A_BATCH, STATES, WITH_BODY, WITH_ID, WRITING, Call, api_routes, patterns
 from .conftest import errors_of, make_user, nothing_changes, refusal_of, token_client
 
 # Permissions and bodies do not depend on the database; the effects of the calls are tested on both.
@@ -56,6 +57,7 @@ def test_each_call_is_done_or_refused_with_a_described_code_by_the_status_of_the
                 answer = call.send(client, batch)
                 if isinstance(expected, int):
                     assert answer.status_code == expected, call
+                    assert ("Location" in answer) == (expected == CREATED), call
                 else:
                     assert refusal_of(answer) == (409, expected), call
                     responses = described["paths"][f"/api/v1/{call.path.format(pk='{id}')}"][call.method]["responses"]
@@ -218,3 +220,11 @@ def test_no_body_takes_a_field_that_is_not_described(client, make_batch, a_list)
         for call in WITH_BODY:
             answer = call.send(client, batch, (call.body or {}) | {"status": "done", "position": 1, "list_id": LIST_ID})
             assert errors_of(answer) == {"status", "position", "list_id"} - (call.body or {}).keys(), call
+
+
+def test_no_call_takes_a_parameter_that_is_not_described(client, make_batch, a_list):
+    batch = make_batch("done", failed=1)
+    with nothing_changes():
+        for call in CALLS:
+            answer = replace(call, path=f"{call.path}?dry_run=true").send(client, batch)
+            assert errors_of(answer) == {"dry_run"}, call

@@ -6,7 +6,7 @@ from batches.models import BatchLog, Profile, Redirect
 from batches.models.vocabulary import REDIRECT, as_dict
 from batches.tests.support.factories import propose_redirect
 
-from .conftest import nothing_changes
+from .conftest import nothing_changes, validator
 
 pytestmark = pytest.mark.django_db
 
@@ -37,11 +37,12 @@ def test_the_list_has_the_redirects_that_can_be_accepted(client, proposed):
         assert len(client.get(f"/api/v1/redirects/?{query}").json()["results"]) == count
 
 
-def test_each_is_accepted_or_refused_with_the_reason(client, proposed):
+def test_each_is_accepted_or_refused_with_the_reason(client, proposed, described):
     first, second = proposed
     profile = first.profile_id
     made = accept(client, ids=[second.pk, 999, first.pk, second.pk])
     assert (made["done"], made["refused"], made["left"]) == (2, 1, 0)
+    validator(described, {"$ref": "#/components/schemas/Accepted"}).validate(made)
     merged, missing, moved = made["outcomes"]
     target = Profile.objects.get(url=KNOWN).pk
     nothing = {"code": None, "detail": ""}
