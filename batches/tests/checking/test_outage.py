@@ -1,6 +1,8 @@
 """When this machine is offline, sites have not failed: the worker waits, and continues automatically."""
 
 import asyncio
+import os
+import signal
 
 import pytest
 
@@ -291,6 +293,26 @@ def test_the_only_offline_worker_leaves_the_queue_to_others(site, reachable, mon
     Worker(finished=finished).work()
     assert looks[:5] == ["released", "queued", "queued", "queued", "queued"]
     assert row_statuses(batch) == ["ok"] * 24
+
+
+@in_database
+@pytest.mark.parametrize("is_stopped", [False, True])
+def test_answers_are_recorded_and_the_other_profiles_stay_pending(is_stopped, site, reachable, configure, monkeypatch):
+    """If this machine is offline, and if the worker is stopped before it knows."""
+    configure(outage_window=30, record_seconds=60.0)
+    batch = batch_at(site, [*HOSTS[:6], *DEAD])
+
+    async def ask(prober):
+        if is_stopped:
+            os.kill(os.getpid(), signal.SIGTERM)
+            await asyncio.Event().wait()
+        return False
+
+    monkeypatch.setattr(Prober, "is_online", ask)
+    Worker(finished=lambda: holds() > 0).work()
+    assert row_statuses(batch) == ["ok"] * 6 + ["pending"] * 24
+    assert holds() == (not is_stopped)
+    assert_consistent()
 
 
 @in_database

@@ -25,6 +25,7 @@ from batches.limits import MAX_ERROR
 from batches.models import Batch, BatchProfile, Host, Profile, Queue, StoryResult
 from batches.queue import results
 from batches.queue.hosts import remember_hosts
+from batches.queue.refusals import Fenced
 from batches.tests.support.checkers import NAMES, OK
 from batches.tests.support.factories import (
     assert_consistent,
@@ -674,20 +675,29 @@ def test_after_a_pause_nothing_is_recorded_and_the_batch_continues_from_there_wh
     assert_consistent()
 
 
-def test_a_pause_cancels_running_checks(configure, script, elsewhere, caplog, monkeypatch):
+def test_a_pause_cancels_running_checks_and_is_logged(configure, script, elsewhere, around, caplog, monkeypatch):
+    caplog.set_level(logging.INFO, "batches")
     monkeypatch.setattr(heartbeat, "INTERVAL", 0.05)
     configure(check_timeout=3600.0)
-    batch = scripted(1)
+    batch, leased = scripted(1), asyncio.Event()
     make_batch("next", 1, checker="effortless")
 
+    async def note(proceed, *_):
+        answer = await proceed()
+        leased.set()
+        return answer
+
     async def pause_and_wait(profile):
+        await leased.wait()  # with its last call the run could notice the pause itself
         await elsewhere(BatchManager().pause_batch, batch.pk)
         await asyncio.Event().wait()
 
+    around("share_run", note)
     script(pause_and_wait)
     work()
     assert statuses() == {"it": Status.PAUSED, "next": Status.DONE}
     assert row_statuses(batch) == ["pending"]
+    assert f"“it”: {Fenced().refusal}" in caplog.messages
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
