@@ -34,7 +34,7 @@ ZONES = {
 ZERO_ZONES = {"", "z", "ut", "utc", "gmt"}
 
 TIME = r"""(?P<hour>\d{1,2}) :(?P<minute>\d\d) (?: :(?P<second>\d\d) (?:[.,]\d+)? )? (?:\s?(?P<half>[ap])\.?m\.?)?"""
-ZONE = r"""\s? (?P<name>[a-z]{0,5}) (?:\s?(?P<offset>[+-]\d{1,2}(?::?\d\d)?))?
+ZONE = r"""\s? (?:[+-]00:?00(?=z))? (?P<name>[a-z]{0,5}) (?:\s?(?P<offset>[+-]\d{1,2}(?::?\d\d)?))?
            (?(offset)(?:\s[a-z]{2,5})?) (?:\s?\(.*\))?"""
 WEEKDAY = r"(?:[^\W\d_]{2,13}(?:\.?,?\s|,))?"
 DAY = r"(?P<day>\d{1,2})(?:st|nd|rd|th|\.)?"
@@ -46,13 +46,13 @@ REST = rf"(?:{GAP}{TIME}(?:{ZONE})?)?"
 FORMS = [
     re.compile(form, re.VERBOSE | re.IGNORECASE)
     for form in (
-        rf"{WEEKDAY} {DAY}[\s-]{MONTH}[\s-]{YEAR} {REST}",  # Tue, 02 Jul 2024 18:30:00 +0200
-        rf"{WEEKDAY} {MONTH}\s{DAY},?\s{YEAR} {REST}",  # Tuesday, July 2, 2024 6:30 PM
+        rf"{WEEKDAY} {DAY}[\s-]{MONTH},?[\s-]{YEAR} {REST}",  # Tue, 02 Jul 2024 18:30:00 +0200
+        rf"{WEEKDAY} {MONTH}\s{DAY}(?:,\s?|\s){YEAR} {REST}",  # Tuesday, July 2, 2024 6:30 PM
         rf"{WEEKDAY} {MONTH}\s{DAY}\s{TIME}(?:{ZONE})?\s(?P<year>\d{{4}})",  # Tue Jul 2 18:30:00 2024
-        rf"(?P<year>\d{{4}})([-/.])(?P<month>\d{{1,2}})\2(?P<day>\d{{1,2}}) {REST}",  # 2024/7/2 18:30
+        rf"{WEEKDAY} (?P<year>\d{{4}})([-/.])(?P<month>\d{{1,2}})\2(?P<day>\d{{1,2}}) {REST}",  # 2024/7/2 18:30
         rf"(?P<year>\d{{4}})年(?P<month>\d{{1,2}})月(?P<day>\d{{1,2}})日 (?:\s?{TIME}(?:{ZONE})?)?",
         rf"(?P<day>\d{{1,2}})\.(?P<month>\d{{1,2}})\.(?P<year>\d{{4}}) {REST}",  # 02.07.2024 18:30
-        rf"(?P<first>\d{{1,2}})/(?P<other>\d{{1,2}})/(?P<year>\d{{4}}) {REST}",  # 7/2/2024 6:30 PM, 25/12/2024
+        rf"{WEEKDAY} (?P<first>\d{{1,2}})/(?P<other>\d{{1,2}})/(?P<year>\d{{4}}) {REST}",  # 7/2/2024 6:30 PM
         r"(?P<year>\d{4})(?P<month>\d\d)(?P<day>\d\d)"
         r"(?:T?(?P<hour>\d\d)(?P<minute>\d\d)(?P<second>\d\d)(?P<name>Z?)(?P<offset>[+-]\d\d:?\d\d)?)?",
     )

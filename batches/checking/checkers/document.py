@@ -32,7 +32,10 @@ def choose_codec(body: bytes, declared: str, charset: str) -> str:
     # Western text is never valid UTF-8 by accident, but some servers add "charset=iso-8859-1" to everything.
     if (not named or "utf_8" in named or "cp1252" in named) and find_utf8_end(body):
         return "utf_8"
-    return next((codec for codec in named if codec != "utf_8"), "utf_8" if named else "cp1252")
+    if others := [codec for codec in named if codec != "utf_8"]:
+        return others[0]
+    # Many that say UTF-8 are in Windows-1252: then no character in UTF-8 is left beside the invalid bytes.
+    return "utf_8" if named and not body.decode("utf-8", "ignore").isascii() else "cp1252"
 
 
 def find_utf8_end(body: bytes) -> int:

@@ -49,12 +49,13 @@ HREFS = frozenset({"link", "atom:link", "*:link"})
 FIELDS = HREFS.union(TITLES, IDS, DATES, ["enclosure"])
 WANTED = FIELDS.union(TEXTS)
 PREFIXES = {"dc": "dc", "dcterms": "dcterms", "dct": "dcterms", "atom": "atom", "atom10": "atom", "a10": "atom"}
+# Without their scheme and their end: some feeds change "http" in all addresses.
 NAMESPACES = {
-    "http://purl.org/dc/elements/1.1/": "dc",
-    "http://purl.org/dc/elements/1.0/": "dc",
-    "http://purl.org/dc/terms/": "dcterms",
-    "http://www.w3.org/2005/atom": "atom",
-    "http://purl.org/atom/ns#": "atom",
+    "purl.org/dc/elements/1.1": "dc",
+    "purl.org/dc/elements/1.0": "dc",
+    "purl.org/dc/terms": "dcterms",
+    "www.w3.org/2005/atom": "atom",
+    "purl.org/atom/ns": "atom",
 }
 READABLE_TYPES = frozenset({"", "text/html", "application/xhtml+xml"})
 # These separate words in a text.
@@ -165,7 +166,7 @@ def classify(tag: str, own: str) -> str:
     """Return the name of an element as in the lists above, or "" if it is not wanted."""
     if tag.startswith("{"):
         space, _, name = tag[1:].lower().rpartition("}")
-        prefix = "" if space == own.lower() else NAMESPACES.get(space, "*")
+        prefix = "" if space == own.lower() else NAMESPACES.get(space.partition("://")[2].rstrip("/#"), "*")
     else:
         prefix, _, name = tag.lower().rpartition(":")
         prefix = PREFIXES.get(prefix, "*") if prefix else ""

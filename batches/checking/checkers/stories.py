@@ -81,9 +81,11 @@ def hash_text(text: str) -> str:
 HTML_BREAK = re.compile(r"</?(?:br|p|div|li|ul|ol|h[1-6]|t[dhr])(?:\s[^<>]*)?/?>", re.IGNORECASE)
 HTML_TAG = re.compile(
     r"</?(?:a|abbr|b|big|cite|code|del|dfn|em|font|i|img|ins|kbd|mark|q|s|samp|small|span|strike|strong|sub|sup|tt|u|var|wbr)"
-    r"(?:\s[^<>]*)?/?>|<!--.*?(?:-->|\Z)",
+    r"(?:\s[^<>]*)?/?>|<!--.*?(?:-->|\Z)|<!\[CDATA\[|\]\]>",  # some generators escape the marks of a section
     re.IGNORECASE | re.DOTALL,
 )
+# Control characters in the place of Windows-1252's, which were meant: browsers do the same.
+WINDOWS_1252 = {code: bytes([code]).decode("cp1252", "ignore") for code in range(0x80, 0xA0)}
 
 
 def strip_markup(markup: str) -> str:
@@ -93,6 +95,8 @@ def strip_markup(markup: str) -> str:
         markup = HTML_TAG.sub("", HTML_BREAK.sub(" ", markup))
     if "&" in markup:
         markup = html.unescape(markup)
+    if not markup.isprintable():
+        markup = markup.translate(WINDOWS_1252)
     text = " ".join(markup.split())
     return text[:MAX_TITLE] if text.isprintable() else clean_text(text, MAX_TITLE)
 

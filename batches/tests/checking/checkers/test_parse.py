@@ -129,6 +129,8 @@ TITLES = {
     "<![CDATA[A & B <i>C</i> &eacute;]]>": "A & B C é",
     "&lt;b&gt;bold&lt;/b&gt; &amp;amp; plain": "bold & plain",
     "List&lt;String&gt; &lt;3": "List<String> <3",
+    "&lt;![CDATA[A &amp;amp; B]]&gt;": "A & B",
+    "It&#146;s\x85 \x93here\x94": "It’s… “here”",
     "  \n many \t spaces  ": "many spaces",
     "<![CDATA[]]>": "",
     "x" * 600: "x" * 500,
@@ -370,6 +372,7 @@ DAYS = {
     "<pubDate>{PM}</pubDate><dc:date>{2}</dc:date>": 2,
     f"<dcterms:modified {DUBLIN}>{{1}}</dcterms:modified><dct:issued>{{2}}</dct:issued>": 2,
     "<modified>{1}</modified><d:date xmlns:d='http://purl.org/dc/elements/1.1/'>{2}</d:date>": 2,
+    "<d:date xmlns:d='https://purl.org/dc/elements/1.1'>{1}</d:date>": 1,
     "<atom:updated>{1}</atom:updated>": 1,
     "<updated>{1}</updated><published>{2}</published>": 2,
     "<lastBuildDate>{1}</lastBuildDate><event:date>{2}</event:date>": None,
@@ -428,7 +431,8 @@ LABELS = [
 CONTRADICTIONS = [
     ("", "utf-8", ""), ("", "utf-8", "iso-8859-1"), ("", "utf-8", "no-such-charset"), ("", "utf-8-sig", "koi8-r"),
     ("", "cp1252", ""), ("", "utf-16", ""), ("", "utf-16-le", ""), ("", "utf-16-be", ""), ("", "utf-32", ""),
-    ("utf-8", "utf-8", "iso-8859-1"), ("utf-8", "cp1252", "iso-8859-1"), ("iso-8859-1", "utf-8", "utf-8"),
+    ("utf-8", "utf-8", "iso-8859-1"), ("utf-8", "cp1252", "iso-8859-1"),
+    ("utf-8", "cp1252", ""), ("iso-8859-1", "utf-8", "utf-8"),
     ("iso-8859-1", "cp1252", "utf-8"), ("iso-8859-1", "utf-8", ""), ("utf-16", "utf-8", ""),
     ("utf-16", "utf-16", "utf-8"), ("punycode", "utf-8", "unicode_escape"), ("no-such-encoding", "utf-8", ""),
 ]  # fmt: skip
