@@ -144,12 +144,15 @@ class Candidates:
 
     def __init__(self, stories: Iterable[Story]) -> None:
         self._dates: defaultdict[tuple[str, str], Counter[datetime | None]] = defaultdict(Counter)
+        self._links: defaultdict[tuple[str, datetime | None], set[str]] = defaultdict(set)
         for story in stories:
-            self._dates[self._name(story)][story.published] += 1
+            link = shorten_link(story)
+            self._dates[link, story.title][story.published] += 1
+            self._links[story.title, story.published].add(link)
 
     def take(self, story: Story) -> bool:
         """Whether this story is one of them. Each candidate is taken only once."""
-        dates = self._dates.get(self._name(story)) if story.title else None
+        dates = self._dates.get((self._find_link(story), story.title)) if story.title else None
         for date in find_dates(story, dates or {}):
             if dates and date in dates:
                 dates[date] -= 1
@@ -158,9 +161,14 @@ class Candidates:
                 return True
         return False
 
-    @staticmethod
-    def _name(story: Story) -> tuple[str, str]:
-        return story.url.partition("://")[2].removeprefix("www.").rstrip("/"), story.title
+    def _find_link(self, story: Story) -> str:
+        """Its link, or the link of the only story with its title and date: sites move their stories."""
+        link, links = shorten_link(story), self._links.get((story.title, story.published), set())
+        return next(iter(links)) if story.published and len(links) == 1 else link
+
+
+def shorten_link(story: Story) -> str:
+    return story.url.partition("://")[2].removeprefix("www.").rstrip("/")
 
 
 def find_dates(story: Story, known: Iterable[datetime | None]) -> Iterator[datetime | None]:

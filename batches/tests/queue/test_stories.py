@@ -80,6 +80,17 @@ PAIRS = {
     "a date at last": ([story("a")], [story("c", published=MONDAY)], ""),
     "another title": ([story("a")], [story("c", "Two")], "c"),
     "another link": ([story("a")], [story("c", path="2")], "c"),
+    "another site": ([story("a", published=MONDAY)], [Story("c", "One", "https://new.example/?p=1", MONDAY)], ""),
+    "another link, but two had its title and date": (
+        [story("a", published=MONDAY), story("b", path="2", published=MONDAY)],
+        [story("c", path="3", published=MONDAY)],
+        "c",
+    ),
+    "two other links for one": (
+        [story("a", published=MONDAY)],
+        [story("c", path="2", published=MONDAY), story("d", path="3", published=MONDAY)],
+        "d",
+    ),
     "no title": ([story("a", "")], [story("c", "")], "c"),
     "no link": ([story("a", path="")], [story("c", path="")], "c"),
     "no link but a date": ([story("a", path="", published=MONDAY)], [story("c", path="", published=MONDAY)], ""),
