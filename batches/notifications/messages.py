@@ -14,10 +14,11 @@ from itertools import groupby
 from typing import Any
 
 from django.db import transaction
-from django.db.models import Q, QuerySet
-from django.db.models.functions import Now
+from django.db.models import Count, OuterRef, Q, QuerySet, Subquery
+from django.db.models.expressions import Combinable
+from django.db.models.functions import Coalesce, Now
 
-from batches.models import Batch, BatchProfile, Event, StoryResult, Subscription, WebhookDelivery
+from batches.models import Attempt, Batch, BatchProfile, Event, StoryResult, Subscription, WebhookDelivery
 from batches.text import one_line
 
 from .outbox import make_delivery, render_payload
@@ -41,7 +42,7 @@ MIN_FAILURES = 5
 def prepare_messages() -> None:
     """Write the content of new deliveries, and merge the parts of digests that are due."""
     waiting = WebhookDelivery.objects.to_prepare().select_related("subscription__list", "batch")
-    for delivery in waiting.order_by("pk")[:MAX_PREPARED]:
+    for delivery in waiting.filter(type__in=DATA).order_by("pk")[:MAX_PREPARED]:  # a newer version may know others
         prepare(delivery)
     due = WebhookDelivery.objects.due().filter(type=Event.DIGEST_PART, subscription__is_active=True)
     for subscription_id in set(due.exclude(payload="").values_list("subscription", flat=True)):
@@ -91,16 +92,17 @@ def describe_run(delivery: WebhookDelivery) -> dict[str, Any] | None:
 
 def find_stories(delivery: WebhookDelivery, batch: Batch) -> QuerySet[StoryResult]:
     """The stories that no earlier message about the same batch contained: it may have been retried, or queued again."""
-    after = max((facts["last_story"] for facts in earlier_facts(delivery)), default=0)
+    reported = find_earlier(delivery).filter(batch=batch).values_list("facts", flat=True)
+    after = max((facts["last_story"] for facts in reported), default=0)
     return StoryResult.objects.filter(
         batch=batch, is_baseline=False, pk__gt=after, pk__lte=delivery.facts["last_story"]
     )
 
 
-def earlier_facts(delivery: WebhookDelivery) -> QuerySet[WebhookDelivery, dict[str, Any]]:
-    """The facts of earlier messages about the same batch to the same subscription."""
-    earlier = WebhookDelivery.objects.filter(subscription=delivery.subscription_id, batch=delivery.batch_id)
-    return earlier.filter(pk__lt=delivery.pk).values_list("facts", flat=True)
+def find_earlier(delivery: WebhookDelivery) -> QuerySet[WebhookDelivery]:
+    """The earlier messages about runs to the same subscription."""
+    earlier = WebhookDelivery.objects.filter(subscription=delivery.subscription_id, pk__lt=delivery.pk)
+    return earlier.filter(type__in=(Event.RUN, Event.DIGEST_PART))
 
 
 def describe_stories(stories: QuerySet[StoryResult]) -> dict[str, Any] | None:
@@ -145,29 +147,41 @@ class Room:
 
 
 def find_beginning(delivery: WebhookDelivery, previous: Batch | None) -> datetime:
-    """The start of the reported time: the last message about the same batch, or the end of the previous run."""
-    reported = [datetime.fromisoformat(facts["at"]) for facts in earlier_facts(delivery)]
-    ends = [previous.completed_at] if previous and previous.completed_at else []
-    return max([*reported, *ends], default=datetime.min.replace(tzinfo=UTC))
+    """The start of the reported time: the last message to the subscription, or the end of the previous run."""
+    last = find_earlier(delivery).order_by("-pk").values_list("facts", flat=True)[:1]
+    ends = [datetime.fromisoformat(facts["at"]) for facts in last]
+    if previous and previous.completed_at:
+        ends.append(previous.completed_at)
+    return max(ends, default=datetime.min.replace(tzinfo=UTC))
 
 
 Period = tuple[datetime, datetime]
 
 
 def have_begun_to_fail(number: int, period: Period) -> Q:
-    """Profiles with their N-th failure in this check, or with more, because other lists have checked them since."""
-    is_beyond = Q(profile__failures__gt=number) & is_within("profile__failing_since", period)
-    return Q(status=Status.FAILED) & (Q(profile__failures=number) | is_beyond)
+    """Profiles that failed in this check, and had their N-th failure in the period, whichever list checked them."""
+    begin, end = period
+    is_new = Q(profile__failing_since__gt=begin) | Q(profile__failures__lt=count_failures(begin) + number)
+    return is_new & Q(status=Status.FAILED, profile__failures__gte=count_failures(end) + number)
+
+
+def count_failures(since: datetime) -> Combinable:
+    """Count the failures of a profile since then."""
+    return _count_failures(BatchProfile.objects.all(), since) + _count_failures(Attempt.objects.all(), since)
+
+
+def _count_failures(checks: QuerySet[Any], since: datetime) -> Combinable:
+    # A check that the host has postponed has no duration.
+    failed = {"status": Status.FAILED, "duration__isnull": False, "checked_at__gt": since}
+    counted = checks.filter(profile=OuterRef("profile"), **failed).values("profile").annotate(count=Count("pk"))
+    return Coalesce(Subquery(counted.values("count")), 0)
 
 
 def have_recovered(number: int, period: Period) -> Q:
-    return Q(status=Status.OK, profile__recovered_from__gte=number) & is_within("profile__recovered_at", period)
-
-
-def is_within(field: str, period: Period) -> Q:
-    """Whether the time is in the period, without its start, which has been reported."""
+    """Without the start of the period, which has been reported."""
     begin, end = period
-    return Q(**{f"{field}__gt": begin, f"{field}__lte": end})
+    recovered = {"profile__recovered_at__gt": begin, "profile__recovered_at__lte": end}
+    return Q(status=Status.OK, profile__recovered_from__gte=number, **recovered)
 
 
 def describe_profiles(rows: QuerySet[BatchProfile]) -> dict[str, Any] | None:

@@ -57,7 +57,7 @@ def record(batch_id: uuid.UUID, run_token: uuid.UUID, given: Mapping[int, CheckR
                 Status.OK if result.ok else Status.FAILED,
                 result.error,
                 result.http_status,
-                result.duration,
+                None if result.host_paused else result.duration,
                 profile_id in new_stories,
             )
             for profile_id, result in results.items()
@@ -74,7 +74,7 @@ def record(batch_id: uuid.UUID, run_token: uuid.UUID, given: Mapping[int, CheckR
                 result.etag,
                 result.last_modified,
                 result.fingerprint,
-                result.duration,
+                None if result.host_paused else result.duration,
                 profile_id in new_stories,
             )
         )

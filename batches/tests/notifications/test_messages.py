@@ -128,7 +128,8 @@ def test_many_failures_are_a_share_or_twice_the_previous_run(checks, before, per
 
 def test_a_profile_is_reported_once_when_it_begins_to_fail_and_once_when_it_recovers():
     found = press(2, topics=["failing", "recovered"], after_failures=2)
-    for result in (failed("Gone."), failed("Gone."), failed("Gone."), ok(), ok(), failed(), ok()):
+    pause = failed("It asks for a pause.", host_paused=True)
+    for result in (failed("Gone."), failed("Gone."), pause, failed("Gone."), ok(), ok(), failed(), pause, ok()):
         run_list(found, result, ok())
         prepare_messages()
     reported = [
@@ -156,7 +157,22 @@ def test_changes_that_another_list_has_seen_in_between_are_reported_too():
     run_list(other, ok())
     run_list(found, ok())
     run_list(found, ok())
-    assert [content["topics"] for content in read_contents()] == [["failing"], ["recovered"]]
+    for one in (found, other, found, found):  # the list has seen the first failure, but the other one the second
+        run_list(one, failed())
+        prepare_messages()
+    assert [content["topics"] for content in read_contents()] == [["failing"], ["recovered"], ["failing"]]
+
+
+def test_changes_that_a_run_with_an_error_has_reported_are_not_reported_again():
+    found = press(2, topics=["failing", "recovered"], after_failures=1)
+    run_list(found, ok(), ok())
+    batch = run_list(found, failed(), error="It broke.")
+    assert [content["failing"]["total"] for content in read_contents()] == [1]
+    check_again(batch, BatchManager().queue_batch, failed())
+    run_list(found, ok(), failed(), error="It broke.")
+    run_list(found, ok(), failed())
+    reported = [{topic: content[topic]["total"] for topic in content["topics"]} for content in read_contents()]
+    assert reported == [{"failing": 1}, {"failing": 1}, {"recovered": 1}]
 
 
 def test_a_retry_reports_only_news_since_the_first_message():
@@ -222,6 +238,15 @@ def test_the_content_is_from_the_end_of_the_run_even_if_it_is_prepared_later():
     assert BatchManager().retry_failed(batch.pk)
     [content] = read_contents()
     assert (content["batch"]["status"], content["batch"]["failed_checks"]) == ("done", 1)
+
+
+def test_a_message_of_a_newer_version_waits_and_delays_no_other():
+    found = press(topics=["done"])
+    run_list(found, ok())
+    WebhookDelivery.objects.update(type="list.unknown")
+    run_list(found, ok())
+    assert len(read_contents()) == 1
+    assert WebhookDelivery.objects.to_prepare().count() == 1
 
 
 def test_a_deleted_batch_is_not_reported():
