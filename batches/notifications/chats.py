@@ -53,8 +53,11 @@ def send_chat(delivery: WebhookDelivery) -> AttemptResult:
     letter = word_letter(delivery)
     text = letter.text if len(letter.text) <= MAX_TEXT else f"{letter.text[:MAX_TEXT]}…"
     with captured_log() as lines:
-        if chat.notify(body=text.translate(MENTIONS), title=letter.subject.translate(MENTIONS), body_format="text"):
-            return AttemptResult(None)
+        try:
+            if chat.notify(body=text.translate(MENTIONS), title=letter.subject.translate(MENTIONS), body_format="text"):
+                return AttemptResult(None)
+        except Exception as error:  # its text and its traceback may have the address
+            lines.append(type(error).__name__)
     reason = one_line(clean_text(" ".join(lines), MAX_ERROR).replace(address, delivery.subscription.shown_address))
     return AttemptResult(None, f"Apprise could not send it: {reason}" if reason else "Apprise could not send it")
 

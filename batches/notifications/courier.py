@@ -19,6 +19,7 @@ from batches.checking.checkers.fetch import REDIRECTS, describe_status, parse_re
 from batches.checking.checkers.target import parse_url
 from batches.conf import Config
 from batches.limits import MAX_ERROR
+from batches.lists.addresses import host_of
 from batches.metrics import DELIVERIES
 from batches.models import DATABASE_FAULTS, Database, Subscription, Webhook, WebhookDelivery
 from batches.text import clean_text
@@ -197,8 +198,8 @@ def send_message(claim: WebhookDelivery) -> AttemptResult:
 
 
 def name_receiver(claim: WebhookDelivery) -> str:
-    if claim.webhook:
-        return f"Webhook “{claim.webhook}”"
+    if claim.webhook:  # its address may have a key
+        return f"Webhook “{claim.webhook.name or host_of(claim.webhook.url)}”"
     return claim.subscription.as_sentence if claim.subscription else ""
 
 

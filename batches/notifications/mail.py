@@ -24,13 +24,11 @@ def send_mail(delivery: WebhookDelivery) -> AttemptResult:
     try:
         make_mail(delivery).send()
     except smtplib.SMTPRecipientsRefused as refused:
-        code, answer = next(iter(refused.recipients.values()))
-        return describe_refusal(code, answer, final=code >= 500)
+        return describe_refusal(*next(iter(refused.recipients.values())))
     except (smtplib.SMTPSenderRefused, smtplib.SMTPDataError) as refused:
-        code = refused.smtp_code
-        return describe_refusal(code, refused.smtp_error, final=code >= 500 and code != LOGIN_REQUIRED)
+        return describe_refusal(refused.smtp_code, refused.smtp_error)
     except smtplib.SMTPResponseException as refused:  # refused before the message: at the greeting, or our password
-        return describe_refusal(refused.smtp_code, refused.smtp_error, final=False)
+        return describe_refusal(refused.smtp_code, refused.smtp_error, is_early=True)
     except smtplib.SMTPNotSupportedError as error:
         return AttemptResult(None, f"the mail server cannot send this message: {error}", final=True)
     except (OSError, smtplib.SMTPException) as error:
@@ -64,9 +62,10 @@ def name_server() -> str:
     return f"{server.get('host', 'localhost')}:{server.get('port', 25)}"
 
 
-def describe_refusal(code: int, answer: bytes | str, *, final: bool) -> AttemptResult:
+def describe_refusal(code: int, answer: bytes | str, *, is_early: bool = False) -> AttemptResult:
     text = answer.decode(errors="replace") if isinstance(answer, bytes) else answer
-    return AttemptResult(None, f"the mail server answered {code} {one_line(clean_text(text, MAX_ERROR))}", final=final)
+    sentence = f"the mail server answered {code} {one_line(clean_text(text, MAX_ERROR))}"
+    return AttemptResult(None, sentence, final=code >= 500 and code != LOGIN_REQUIRED and not is_early)
 
 
 def describe_fault(error: Exception) -> str:

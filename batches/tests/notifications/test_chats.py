@@ -4,6 +4,7 @@ import importlib.util
 import json
 import logging
 import sys
+from unittest.mock import Mock
 
 import pytest
 
@@ -68,6 +69,16 @@ def test_a_failure_is_retried_and_its_reason_shown_without_the_secret(address, r
     pass_time()
     deliver()
     assert only_delivery().state == "delivered"
+
+
+def test_the_text_of_an_exception_is_not_shown_because_it_may_have_the_secret(deliver, monkeypatch, caplog):
+    made = Subscription.objects.create(list=make_list(), channel="apprise", address=f"json://{SECRET}", topics=["done"])
+    assert BatchManager().send_test_message(made.pk)
+    broken = Mock(notify=Mock(side_effect=ValueError(f"https://example.org/{SECRET}")))
+    monkeypatch.setattr(chats, "open_chat", lambda address: broken)
+    deliver()
+    assert (only_delivery().state, only_delivery().error) == ("waiting", "Apprise could not send it: ValueError")
+    assert SECRET not in caplog.text
 
 
 @pytest.mark.parametrize("text", ["nonsense", "https://example.org/", "unknown://example.org", "slack://", ""])

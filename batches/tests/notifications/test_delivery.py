@@ -33,7 +33,7 @@ def webhook(receiver):
     return webhook
 
 
-def test_an_event_arrives_signed_and_is_settled(receiver, deliver):
+def test_an_event_arrives_signed_and_is_settled_and_its_address_is_not_logged(receiver, deliver, caplog):
     webhook = make_webhook(receiver.url("/hook?key=%2F"))
     batch = make_batch("“Prüfung”")
     assert BatchManager().complete_batch(batch.pk)
@@ -48,6 +48,8 @@ def test_an_event_arrives_signed_and_is_settled(receiver, deliver):
     assert abs(int(message.headers["webhook-timestamp"]) - time.time()) < 60
     assert message.headers["content-type"] == "application/json"
     assert message.headers["user-agent"].startswith("batches/")
+    assert "batch.done: delivered" in caplog.text
+    assert "key" not in caplog.text
 
 
 def test_a_failure_is_retried_later_with_a_new_signature_and_the_same_id(

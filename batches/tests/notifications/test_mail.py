@@ -72,6 +72,7 @@ def test_a_message_for_a_channel_of_a_newer_version_is_not_sent_as_mail(mails, d
         ({"DATA": "554 5.7.1 Spam"}, "the mail server answered 554 5.7.1 Spam", "failed"),
         ({"MAIL": "553 5.1.8 Not you"}, "the mail server answered 553 5.1.8 Not you", "failed"),
         ({"MAIL": "530 5.7.0 Log in"}, "the mail server answered 530 5.7.0 Log in", "waiting"),
+        ({"RCPT": "530 5.7.0 Log in"}, "the mail server answered 530 5.7.0 Log in", "waiting"),
         ({"RCPT": "450 4.2.1 Greylisted"}, "the mail server answered 450 4.2.1 Greylisted", "waiting"),
         ({"DATA": "452 4.3.1 Full"}, "the mail server answered 452 4.3.1 Full", "waiting"),
     ],

@@ -206,7 +206,7 @@ def test_deliveries_go_on_while_a_batch_is_checked(receiver, script, configure):
     ("module", "broken", "line"),
     [
         (outbox, "claim_due", "Messages could not be delivered, next try in 15 s"),
-        (outbox, "settle", "The outcome of a delivery could not be recorded: Webhook “http://127.0.0.1"),
+        (outbox, "settle", "The outcome of a delivery could not be recorded: Webhook “127.0.0.1"),
         (courier, "Client", "Messages are not delivered"),
     ],
 )
