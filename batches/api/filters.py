@@ -279,7 +279,10 @@ class StrictFilterBackend(filters.DjangoFilterBackend):  # type: ignore[misc]
         of_pages = pagination.PARAMETERS if view.paginator else ()
         refuse_unusable(request.query_params, view.filterset_class.base_filters, of_pages)
         refuse_empty(request.query_params)
-        return super().filter_queryset(request, queryset, view)  # type: ignore[no-any-return]
+        filtered = self.get_filterset(request, queryset, view)
+        if filtered.errors:  # the library would fail to format a message with a percent sign
+            raise ValidationError(filtered.errors)
+        return filtered.qs  # type: ignore[no-any-return]
 
 
 def refuse_unusable(parameters: MultiValueDict[str, Any], own: Mapping[str, Any], others: Iterable[str] = ()) -> None:

@@ -182,7 +182,7 @@ QUERIES = {
     "profiles/": {
         "failing": ["maybe", "1"],
         "checked": ["True"],
-        "host": ["a.example/path", "user@a.example", "127.1", "a.example:99999"],
+        "host": ["a.example/path", "user@a.example", "127.1", "a.example:99999", "%25"],
     },
     "stories/": {"batch": ["nonsense"], "page_size": ["1001"], "profile": [2**63]},
     "batches/{pk}/logs/": {"channel": ["nonsense"]},
