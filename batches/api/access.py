@@ -79,11 +79,16 @@ class BatchPermissions(BasePermission):
         required = view.required_permissions[view.action]
         if required == VIEW and getattr(request.auth, "may_view", False):
             return True
-        permissions = [required] if isinstance(required, str) else required
-        in_scope = [permission for permission in permissions if is_in_scope(request.auth, permission)]
-        if not in_scope:
-            self.message = "The scope of this token does not allow that. Create a token with another scope."
-        return any(map(request.user.has_perm, in_scope))
+        self.message = explain_denial(request, *([required] if isinstance(required, str) else required))
+        return not self.message
+
+
+def explain_denial(request: Request, *permissions: str) -> str:
+    """Why a call that needs any one of the permissions is denied; "" if it is allowed."""
+    in_scope = [permission for permission in permissions if is_in_scope(request.auth, permission)]
+    if not in_scope:
+        return "The scope of this token does not allow that. Create a token with another scope."
+    return "" if any(map(request.user.has_perm, in_scope)) else f"You need the permission {' or '.join(in_scope)}."
 
 
 def is_in_scope(token: Any, permission: str) -> bool:

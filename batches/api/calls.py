@@ -18,7 +18,7 @@ from batches.batch_manager import BatchManager
 from batches.models import Batch, Channel
 from batches.web.downloads import name_download, stream_download
 
-from .access import is_in_scope
+from .access import explain_denial
 from .base import BaseView
 from .conditional import make_etag, respond_conditionally
 from .idempotency import IdempotentPosts
@@ -72,8 +72,8 @@ class ManagerView(IdempotentPosts):
         return self.respond_created("batch", batch, BatchSerializer(batch, context={"request": self.request}).data)
 
     def require_permission(self, permission: str) -> None:
-        if not (is_in_scope(self.request.auth, permission) and self.request.user.has_perm(permission)):
-            self.permission_denied(self.request)
+        if message := explain_denial(self.request, permission):
+            self.permission_denied(self.request, message)
 
     @property
     def manager(self) -> BatchManager:

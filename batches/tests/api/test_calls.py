@@ -80,7 +80,9 @@ def test_a_permission_allows_exactly_its_own_calls(make_batch, a_list, permissio
     own = [call for call in CALLS if call.permission == permission]
     with nothing_changes():
         for call in own:
-            assert refusal_of(call.send(without, batch)) == (403, "permission_denied"), call
+            answer = call.send(without, batch)
+            assert refusal_of(answer) == (403, "permission_denied"), call
+            assert f"batches.{permission}" in answer.json()["detail"], call
     for call in own:
         expected = call.answers[STATES.index("paused")]
         with undone():
