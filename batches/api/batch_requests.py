@@ -26,6 +26,7 @@ from .request_fields import (
     FEED_UNLESS_GIVEN,
     Body,
     CheckerField,
+    ChoiceField,
     NewBody,
     ProfilesJSON,
     ProfilesUpload,
@@ -236,7 +237,7 @@ class BatchFilterField(serializers.DictField):
 class BulkBody(Body):
     """An action, and the batches to apply it to: either `ids` or `filter`."""
 
-    action = serializers.ChoiceField(list(BULK_ACTIONS))
+    action = ChoiceField(list(BULK_ACTIONS))
     ids = entries_field(serializers.CharField(allow_blank=True), MAX_BULK, "ids")
     filter = BatchFilterField(
         allow_empty=False,

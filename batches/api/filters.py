@@ -136,7 +136,7 @@ class BulkFilters(filters.FilterSet):  # type: ignore[misc]
 class BatchFilters(BulkFilters):
     ordering = filters.OrderingFilter(
         fields=["position", "name", "status", "priority", "total_profiles", "created_at", "started_at", "completed_at"],
-        help_text="One or more fields; `-` reverses one. Batches without a value come last.",
+        help_text="Fields with commas between them; `-` reverses one. Batches without a value come last.",
     )
 
 
@@ -152,7 +152,7 @@ class ListFilters(filters.FilterSet):  # type: ignore[misc]
     search = SearchFilter("name", "checker", help_text="Words in the name or the checker.")
     ordering = filters.OrderingFilter(
         fields=["name", "priority", "created_at", "next_run_at"],
-        help_text="One or more fields; `-` reverses one. Lists without a value come last.",
+        help_text="Fields with commas between them; `-` reverses one. Lists without a value come last.",
     )
 
 

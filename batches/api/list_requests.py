@@ -22,6 +22,7 @@ from .request_fields import (
     COUNT_FIRST,
     Body,
     CheckerField,
+    ChoiceField,
     EntriesField,
     NewBody,
     ProfileField,
@@ -127,7 +128,7 @@ class CorrectBody(EditBody):
 
 
 def topics_field(topics: Iterable[Subscription.Topic], **options: Any) -> serializers.ListField:
-    child = serializers.ChoiceField([(topic.value, topic.label) for topic in topics])
+    child = ChoiceField([(topic.value, topic.label) for topic in topics])
     help_text = "What its messages are about."
     return serializers.ListField(child=child, min_length=1, max_length=MAX_TOPICS, help_text=help_text, **options)
 
@@ -140,7 +141,7 @@ def minutes_field() -> serializers.IntegerField:
 class ReceiverBody(Body):
     """The receiver of a new subscription."""
 
-    channel = serializers.ChoiceField(Subscription.Channel.choices, required=False, help_text="`email` unless given.")
+    channel = ChoiceField(Subscription.Channel.choices, required=False, help_text="`email` unless given.")
     address = serializers.CharField(
         max_length=MAX_URL, help_text="An e-mail address, the address of an existing webhook, or an Apprise address."
     )

@@ -50,6 +50,14 @@ JSON_TYPES: dict[type, tuple[type, str]] = {
 }
 
 
+class ChoiceField(serializers.ChoiceField):
+    """Its error names the choices."""
+
+    def __init__(self, choices: Any, **options: Any) -> None:
+        super().__init__(choices, **options)
+        self.error_messages["invalid_choice"] = f"Use one of {', '.join(self.choices)}."
+
+
 class Body(serializers.Serializer[Any]):
     """Refuses unknown fields instead of ignoring them, and values that the description does not allow."""
 
@@ -58,14 +66,17 @@ class Body(serializers.Serializer[Any]):
             self._require_described(data)
         return super().to_internal_value(data)
 
-    def _require_described(self, data: Mapping[str, Any]) -> None:
+    def _require_described(self, data: Any) -> None:
         """Check the types before the fields convert values: CharField would even print them, which fails for deep
         nesting.
         """
         unknown, is_form = sorted(data.keys() - self.fields.keys()), html.is_html_input(data)
-        advice = dict.fromkeys(unknown[:MAX_UNKNOWN], "Unknown field.") or {
-            name: _advise(self.fields[name], value, is_form) for name, value in data.items()
-        }
+        repeated = [name for name, values in data.lists() if len(values) > 1] if is_form else []
+        advice = (
+            dict.fromkeys(unknown[:MAX_UNKNOWN], "Unknown field.")
+            or dict.fromkeys(repeated, "Give this field only once.")
+            or {name: _advise(self.fields[name], value, is_form) for name, value in data.items()}
+        )
         if problems := {name: [text] for name, text in advice.items() if text}:
             raise ValidationError(problems)
 
@@ -189,7 +200,7 @@ class ProfilesUpload(ProfilesBody):
     """Profiles in a file."""
 
     file = serializers.FileField(help_text="Plain text, CSV, OPML or JSON.")
-    format = serializers.ChoiceField(
+    format = ChoiceField(
         FORMATS, required=False, help_text="Needed only if neither the name nor the content of the file shows it."
     )
     list_field = "file"

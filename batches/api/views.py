@@ -46,7 +46,7 @@ from .conditional import make_queue_etag, matching, respond_conditionally
 from .filters import BatchFilters
 from .pagination import KeysetPagination
 from .request_fields import Body, NothingBody
-from .schema import FORM, JSON, describe, describes_etag, describes_match, refusals
+from .schema import FORM, JSON, conflict, describe, describes_etag, describes_match, refusals
 from .serializers import BatchSerializer, BulkSerializer, CreatedSerializer, OutcomeSerializer, QueueSerializer
 from .versioning import PathVersioning
 
@@ -102,7 +102,10 @@ class BatchViewSet(ListModelMixin, OneThing[Batch]):
         """Get a batch."""
         return self.respond_with_etag(request, pk)
 
-    @describe(request={JSON: BatchJSON, FORM: BatchUpload}, responses={201: CreatedSerializer})
+    @describe(
+        request={JSON: BatchJSON, FORM: BatchUpload},
+        responses={201: CreatedSerializer} | conflict(Code.ALREADY_EXISTS),
+    )
     def create(self, request: Request) -> Response:
         """Create a batch.
 

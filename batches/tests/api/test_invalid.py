@@ -4,8 +4,9 @@ import json
 import sys
 
 import pytest
+from django.core.files.base import ContentFile
 
-from .calls import ADDRESS, FORM, LISTS, MULTIPART, NEW_BATCH, UNKNOWN_ID, WITH_BODY, fill, upload
+from .calls import ADDRESS, FORM, LISTS, MULTIPART, NEW_BATCH, SUBSCRIBE, UNKNOWN_ID, WITH_BODY, fill, upload
 from .conftest import errors_of, nothing_changes, refusal_of
 
 pytestmark = pytest.mark.django_db
@@ -127,7 +128,9 @@ def test_missing_fields_and_those_that_exclude_each_other_are_refused_by_name(cl
     [
         ("batches/", NEW_BATCH | {"profiles": []}, "profiles: The list is empty."),
         ("batches/", NEW_BATCH | {"priority": "5"}, "priority: Send a whole number."),
+        ("batches/bulk/", {"action": "start"}, "action: Use one of queue, pause, retry, repeat, delete."),
         ("batches/bulk/", {"action": "delete", "ids": 5}, "ids: Send a list."),
+        ("queue/subscriptions/", SUBSCRIBE, "topics.0: Use one of held, no_worker."),
         ("batches/bulk/", {"action": "delete", "filter": {}}, "filter: The filter is empty."),
         ("batches/bulk/", {"action": "delete", "filter": {"search": " "}}, "filter.search: The filter is empty."),
     ],
@@ -144,9 +147,9 @@ def test_an_error_says_what_to_send(client, path, body, detail):
         ("checker", ["nonsense"]),
         ("queue", ["perhaps"]),
         ("strict", ["perhaps"]),
-        ("name", ["a\0b", "", "x" * 201]),
+        ("name", ["a\0b", "", "x" * 201, ["a", "b"]]),
         ("profiles", [ADDRESS]),
-        ("file", [ADDRESS, ""]),
+        ("file", [ADDRESS, "", [ContentFile(b"https://a.example/", "a"), ContentFile(b"https://b.example/", "b")]]),
         ("status", ["done"]),
     ],
 )
