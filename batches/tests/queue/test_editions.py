@@ -22,9 +22,7 @@ from batches.tests.support.factories import (
     urls,
     urls_of,
 )
-from batches.tests.support.processes import wait_until
-from batches.tests.support.tables import run_sql
-from batches.tests.support.threads import TIMEOUT, Gate, in_thread
+from batches.tests.support.threads import TIMEOUT, Gate, in_thread, wait_for_lock
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -244,7 +242,7 @@ def test_of_two_long_edits_that_begin_at_the_same_time_one_is_refused(found, at_
 
     first = gate.stop(add_until_the_second_is_over)
     second = in_thread(lambda: BatchManager().add_profiles(found.pk, urls(30)))
-    wait_until(lambda: second.done() or run_sql("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"))
+    wait_for_lock(second)
     gate.open()
     refusal, change = first.result(TIMEOUT)
     assert (refusal.code, change) == (Code.BEING_EDITED, ListChange(8, 0, 12))

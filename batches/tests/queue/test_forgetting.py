@@ -1,7 +1,6 @@
 """Forgetting a profile leaves no trace, keeps every ledger exact, and breaks no other call that stores rows for it."""
 
 import json
-from time import sleep
 
 import pytest
 from django.contrib.admin.models import LogEntry
@@ -39,8 +38,8 @@ from batches.tests.support.factories import (
     urls,
     urls_of,
 )
-from batches.tests.support.tables import every_table, run_sql
-from batches.tests.support.threads import TIMEOUT, Gate, in_thread, run_in_threads
+from batches.tests.support.tables import every_table
+from batches.tests.support.threads import TIMEOUT, Gate, in_thread, run_in_threads, wait_for_lock
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -317,8 +316,7 @@ def test_storing_a_row_for_it_keeps_it_until_then(monkeypatch, what):
     storing = gate.stop(store)
     ours = Profile.objects.get(url=OURS)
     forgetting_it = in_thread(lambda: BatchManager().forget_profile(ours.pk))
-    while not forgetting_it.done() and not run_sql("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"):
-        sleep(0.01)
+    wait_for_lock(forgetting_it)
     gate.open()
     assert storing.result(TIMEOUT)
     answer = forgetting_it.result(TIMEOUT)

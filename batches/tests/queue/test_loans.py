@@ -8,11 +8,12 @@ from django.db import IntegrityError, transaction
 
 from batches.batch_manager import BatchManager
 from batches.models import EndedLease, Lease, Loan, Partition
+from batches.queue import loans
 from batches.queue.loans import are_slots_wanted
 from batches.queue.partitions import partition_of_domain
 from batches.queue.refusals import Code
 from batches.tests.support.factories import age_leases
-from batches.tests.support.threads import TIMEOUT, in_thread, run_in_threads
+from batches.tests.support.threads import TIMEOUT, Gate, in_thread, run_in_threads, wait_for_lock
 
 pytestmark = pytest.mark.django_db
 
@@ -20,12 +21,13 @@ DOMAINS = ["a.example", "b.example", "c.example", "d.example"]
 HUB = DOMAINS[0]
 
 
-def in_a_free_partition():
+def in_free_partitions():
     taken = {partition_of_domain(domain) for domain in DOMAINS}
-    return next(name for n in range(99) if partition_of_domain(name := f"other{n}.example") not in taken)
+    return (name for n in range(99) if partition_of_domain(name := f"other{n}.example") not in taken)
 
 
-ELSEWHERE = in_a_free_partition()
+#: They are in different partitions.
+ELSEWHERE, NOWHERE, *_ = in_free_partitions()
 
 
 @pytest.fixture
@@ -85,21 +87,22 @@ def test_a_free_partition_with_pending_profiles_is_leased_to_check_them(runs):
 
 
 def test_nobody_gets_the_domains_of_an_ended_run_with_requests_under_way(runs):
-    """Neither those of its own profiles nor those of which it had borrowed a slot."""
+    """Neither those of its own profiles, nor those to which only redirects led, nor those of which it had a slot."""
     owner, second, third = runs
-    exchange(second, HUB)
+    exchange(second, HUB, NOWHERE)
     exchange(owner, spare=[HUB])
     borrower = Lease.objects.get(pk=second.run_token).worker
     assert BatchManager().pause_batch(owner.batch.pk)
     assert exchange(second, HUB).code == Code.FENCED
     assert not Loan.objects.exists()
-    assert EndedLease.objects.get(worker=borrower).partitions == [*second.partitions, partition_of_domain(HUB)]
+    numbers = {partition_of_domain(HUB), partition_of_domain(NOWHERE)}
+    assert {*EndedLease.objects.get(worker=borrower).partitions} == numbers.union(second.partitions)
     assert BatchManager().start_batch(owner.batch.pk)
     EndedLease.objects.exclude(worker=borrower).delete()
     later = BatchManager().claim_run("later")
     assert sorted(later.partitions) == sorted(third.partitions)
-    answer = exchange(later, HUB, f"{second.partitions}", ELSEWHERE)
-    assert partition_of_domain(HUB) not in answer.partitions
+    answer = exchange(later, HUB, NOWHERE, ELSEWHERE)
+    assert not numbers.intersection(answer.partitions)
     assert partition_of_domain(ELSEWHERE) in answer.partitions
 
 
@@ -142,6 +145,21 @@ def test_of_two_workers_that_are_led_to_the_same_new_domain_at_once_one_owns_it(
     number = partition_of_domain(ELSEWHERE)
     assert sorted(number in answer.partitions for answer in answers) == [False, True]
     assert Partition.objects.filter(number=number).count() == 1
+
+
+@pytest.mark.databases("postgresql")  # on SQLite one writes at a time
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("call", [{"wanted": [HUB]}, {"processes": 1}], ids=["redirect", "share"])
+def test_a_partition_that_another_worker_is_leasing_is_left_to_it(call, runs, monkeypatch):
+    owner, second, third = runs
+    number = partition_of_domain(HUB)
+    BatchManager().share_run(owner.batch.pk, owner.run_token, released=[number])
+    gate = Gate(monkeypatch, loans, "store_wishes")  # behind the lease
+    leasing = gate.stop(lambda: BatchManager().share_run(second.batch.pk, second.run_token, **call))
+    answer = in_thread(lambda: BatchManager().share_run(third.batch.pk, third.run_token, **call))
+    wait_for_lock(answer)
+    gate.open()
+    assert [number in both.result(TIMEOUT).partitions for both in (leasing, answer)] == [True, False]
 
 
 @pytest.mark.databases("postgresql")

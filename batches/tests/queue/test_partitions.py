@@ -165,7 +165,7 @@ def test_the_time_of_workers_that_work_at_the_same_time_counts_once():
     Lease.objects.filter(pk=two.run_token).update(run_seconds=400.0)
     assert 1000.0 <= values_of(batch.pk)["run_seconds"] < 1100.0
     assert BatchManager().release_run(batch.pk, one.run_token)
-    Lease.objects.filter(pk=two.run_token).update(run_seconds=500.0)
+    Lease.objects.filter(pk=two.run_token, run_seconds=0.0).update(run_seconds=500.0)
     assert BatchManager().pause_batch(batch.pk)
     assert 1500.0 <= values_of(batch.pk)["run_seconds"] < 1600.0
 

@@ -147,8 +147,10 @@ def test_under_the_lock_of_the_queue_no_row_of_a_profile_is_written(call, source
 @pytest.mark.databases("postgresql")
 def test_in_a_transaction_of_the_caller_foreign_keys_are_checked_before_the_queue_is_locked(call, source, manager):
     """At its COMMIT they would hold the queue: for 4 s after 200,000 rows, for 0.01 s this way."""
+    limit = run_sql("SHOW lock_timeout")
     with CaptureQueriesContext(connection) as captured, transaction.atomic():
         assert call(manager, source)
+        assert run_sql("SHOW lock_timeout") == limit  # only imports wait for each other without a limit
     done = [query["sql"] for query in captured]
     locked = next((index for index, sql in enumerate(done) if 'FROM "batches_queue"' in sql), len(done))
     checked = max(index for index, sql in enumerate(done) if sql == "SET CONSTRAINTS ALL IMMEDIATE")

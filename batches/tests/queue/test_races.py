@@ -31,7 +31,7 @@ from batches.tests.support.factories import (
     urls,
     waiting_names,
 )
-from batches.tests.support.threads import TIMEOUT, Gate, in_thread, run_in_threads
+from batches.tests.support.threads import TIMEOUT, Gate, in_thread, run_in_threads, wait_for_lock
 
 from .test_transitions import CALLS
 
@@ -277,6 +277,28 @@ def test_a_repeat_is_refused_if_its_source_is_deleted_during_the_copy(monkeypatc
     gate.open()
     assert repeating.result(TIMEOUT).code == Code.NOT_FOUND
     assert not Batch.everything.exists()
+
+
+#: Each also writes to a batch that somebody may be shifting.
+REMOVALS = {
+    "the list of a run": lambda found: BatchManager().delete_list(found.pk),
+    "a batch that was repeated": lambda found: BatchManager().purge_deleted(),
+}
+
+
+@pytest.mark.databases("postgresql")
+@pytest.mark.parametrize("remove", REMOVALS.values(), ids=REMOVALS.keys())
+def test_a_removal_that_also_writes_to_other_batches_waits_for_the_lock_of_the_queue(remove):
+    """Without it, both could wait for each other's batches. SQLite has one lock for all writers."""
+    found, source = make_list("News", 1), make_batch("source")
+    assert BatchManager().run_list(found.pk)
+    assert BatchManager().repeat_batch(source.pk)
+    Batch.objects.filter(pk=source.pk).update(status="paused", position=None, deleted_at=timezone.now())
+    with Queue.objects.locked():
+        removing = in_thread(lambda: remove(found))
+        wait_for_lock(removing)
+        assert not removing.done()
+    removing.result(TIMEOUT)
 
 
 @pytest.mark.databases("postgresql")

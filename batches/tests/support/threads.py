@@ -8,6 +8,9 @@ from typing import Any, TypeVar
 
 from django.db import connections
 
+from .processes import wait_until
+from .tables import run_sql
+
 Result = TypeVar("Result")
 
 # Longer than SQLite waits for a lock (20 s), shorter than a test may last.
@@ -36,6 +39,11 @@ def in_thread(task: Callable[[], Result]) -> Future[Result]:
     # A daemon, so that a task that hangs fails its test but does not block the end of the run.
     Thread(target=run, daemon=True).start()
     return future
+
+
+def wait_for_lock(call: Future[Any]) -> None:
+    """Waits until the call waits for a lock of PostgreSQL, or has ended."""
+    wait_until(lambda: call.done() or run_sql("SELECT 1 FROM pg_locks WHERE NOT granted"))
 
 
 class Gate:
