@@ -160,7 +160,8 @@ AUTH_PASSWORD_VALIDATORS = [
     for name in ("UserAttributeSimilarity", "MinimumLength", "CommonPassword", "NumericPassword")
 ]
 
-# The mail server for the messages of subscriptions. The timeout is for each step.
+# The mail server for the messages of subscriptions. The timeout is for each step: a server that scans a message for
+# longer before it accepts it gets it again.
 MAIL_SERVER = {
     "host": read_text("EMAIL_HOST", "localhost"),
     "port": read_number("EMAIL_PORT", 25),
@@ -168,7 +169,7 @@ MAIL_SERVER = {
     "password": os.environ.get("EMAIL_HOST_PASSWORD", ""),
     "use_tls": read_switch("EMAIL_USE_TLS"),
     "use_ssl": read_switch("EMAIL_USE_SSL"),
-    "timeout": 10,
+    "timeout": 30,
 }
 if django.VERSION >= (6, 1):
     MAILERS = {"default": {"BACKEND": "django.core.mail.backends.smtp.EmailBackend", "OPTIONS": MAIL_SERVER}}

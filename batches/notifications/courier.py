@@ -72,7 +72,7 @@ class Courier:
     #: Seconds within which a receiver has to send the headers of its response; the body is not read.
     timeout: float = 15.0
     #: Seconds for all steps of a message by other channels.
-    message_timeout: float = 30.0
+    message_timeout: float = 40.0
     #: Concurrent deliveries: in total and for each receiver.
     max_concurrent: int = 20
     max_per_receiver: int = 2

@@ -6,7 +6,10 @@ import pytest
 
 from batches.batch_manager import BatchManager
 from batches.models import Subscription
+from batches.notifications import outbox
+from batches.notifications.courier import Courier
 from batches.tests.support.factories import failed, make_list, run_list, story_of, subscribe, with_stories
+from batchproject.settings import MAIL_SERVER
 
 from .conftest import only_delivery, pass_time, set_mail_server
 
@@ -104,6 +107,10 @@ def test_a_server_that_hangs_breaks_off_or_is_not_there_is_retried(mails, delive
     deliver()
     assert only_delivery().error == "the mail server 127.0.0.1:1 does not answer: Connection refused"
     assert (only_delivery().state, only_delivery().attempts) == ("waiting", 3)
+
+
+def test_a_server_has_time_to_scan_a_message_while_its_claim_lasts():
+    assert 20 < MAIL_SERVER["timeout"] < Courier.message_timeout < outbox.VISIBILITY.total_seconds()
 
 
 @one_database
