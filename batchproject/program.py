@@ -69,7 +69,7 @@ def print_version() -> None:
 def execute(line: Sequence[str], prepare: Callable[[], None] = lambda: None) -> None:
     """Run a command of Django or of the app, given the program's name and its arguments; `run` is `batch run`.
 
-    Ends with a clear message if the settings are not valid.
+    Ends with a clear message if the settings are not valid, or the database cannot be used.
     """
     program, *arguments = line
     if arguments[:1] == ["run"]:
@@ -79,6 +79,7 @@ def execute(line: Sequence[str], prepare: Callable[[], None] = lambda: None) -> 
     try:
         from django.core.exceptions import ImproperlyConfigured
         from django.core.management import execute_from_command_line
+        from django.db import Error
     except ImportError:
         sys.exit("Django is not installed here. Run `make setup`, then .venv/bin/python manage.py …")
     try:
@@ -86,6 +87,25 @@ def execute(line: Sequence[str], prepare: Callable[[], None] = lambda: None) -> 
         execute_from_command_line([program, *arguments])
     except ImproperlyConfigured as error:
         sys.exit(f"Invalid settings. {error}")
+    except Error:
+        if fault := find_fault_of_database(arguments):
+            sys.exit(f"CommandError: {fault}")
+        raise
+
+
+def find_fault_of_database(arguments: Sequence[str]) -> str:
+    """Why a command of Django failed that needs the database, such as `createsuperuser`; "" if it is another reason."""
+    from django.db import Error, connection
+
+    from batches.models import OUTDATED
+    from batches.reports.readiness import has_pending_migrations
+    from batches.web.outages import describe_outage_to_operator
+
+    try:
+        connection.ensure_connection()
+        return str(OUTDATED) if arguments[:1] != ["migrate"] and has_pending_migrations() else ""
+    except Error as error:
+        return describe_outage_to_operator(error)
 
 
 def collect_seldom() -> None:

@@ -17,7 +17,7 @@ from django.core.management import call_command
 
 from batches.conf import command_line
 from batches.management.commands import serve as serve_module
-from batches.models import Batch, BatchProfile, Lease
+from batches.models import OUTDATED, Batch, BatchProfile, Lease
 from batches.tests.support.brokers import open_broker
 from batches.tests.support.factories import api_key, make_batch
 from batches.tests.support.ports import free_port
@@ -257,11 +257,16 @@ def test_a_host_that_cannot_be_listened_on_gets_one_sentence(refused, ports):
 def test_a_command_without_a_usable_database_gets_one_sentence(commands, ports, tmp_path):
     outdated = f"The database is not up to date. Run: {command_line('migrate')}"
     away = "The database does not answer: unable to open database file"
+    (text := tmp_path / "text.sqlite3").write_text("This is not a database.\n" * 100)
     tried = [
         (["serve"], tmp_path / "new.sqlite3", outdated),
         (["batchworker"], tmp_path / "new.sqlite3", outdated),
         (["queue", "show"], tmp_path / "new.sqlite3", outdated),
         (["batchworker"], "/nowhere/db.sqlite3", away),
+        (["migrate"], "/nowhere/db.sqlite3", away),
+        (["dumpdata"], "/nowhere/db.sqlite3", away),
+        (["changepassword"], tmp_path / "new.sqlite3", str(OUTDATED)),
+        (["queue", "show"], text, "The database does not answer: file is not a database"),
     ]
     started = [
         commands.start(*arguments, environ={"DATABASE_URL": f"sqlite:///{path}"}) for arguments, path, _ in tried
