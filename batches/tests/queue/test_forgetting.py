@@ -15,7 +15,7 @@ from batches.batch_manager import BatchManager
 from batches.checking.checkers.base import CheckResult, Story
 from batches.models import Batch, BatchLog, ListProfile, Profile, ProfileList, StoryResult, WebhookDelivery
 from batches.models.api import StoredResponse
-from batches.notifications.messages import prepare_messages
+from batches.notifications import messages
 from batches.queue import contents, forgetting, lists, resets, results, schedules
 from batches.queue.forgetting import LOGGED, Traces, count_traces
 from batches.queue.refusals import Code
@@ -93,7 +93,9 @@ def test_no_table_names_the_profile_afterwards(manager):
     assert_sound()
 
 
-def test_it_is_removed_from_all_messages_even_waiting_ones(manager):
+@pytest.mark.parametrize("is_late", [False, True])
+def test_it_is_removed_from_all_messages_even_waiting_ones(is_late, manager, monkeypatch):
+    """Also if a worker has read the stories before, and stores the message afterwards."""
     people = make_list("people", 3)
     subscribe(people, topics=["stories", "failing"])
     run = start_run(manager.run_list(people.pk))
@@ -102,8 +104,19 @@ def test_it_is_removed_from_all_messages_even_waiting_ones(manager):
     Profile.objects.update(first_read_at=timezone.now())
     record(run, zip(profiles, stories, strict=True))
     assert manager.finish_run(run.batch.pk, run.run_token)
-    prepare_messages()
-    assert OURS in WebhookDelivery.objects.get().payload
+    if is_late:
+        gate, settle_all = Gate(monkeypatch, messages, "render_payload"), forgetting.settle_all
+        preparing = gate.stop(messages.prepare_messages)
+
+        def store_and_settle():
+            gate.open()
+            preparing.result(TIMEOUT)
+            settle_all()
+
+        monkeypatch.setattr(forgetting, "settle_all", store_and_settle)
+    else:
+        messages.prepare_messages()
+        assert OURS in WebhookDelivery.objects.get().payload
     forget()
     reported = json.loads(WebhookDelivery.objects.get().payload)["data"]["stories"]["profiles"]
     assert [profile["profile"] for profile in reported] == profiles[1:]
@@ -199,13 +212,22 @@ def test_the_stories_of_a_merged_profile_are_deleted_too(manager):
 
 @pytest.mark.parametrize("again", ["queue_batch", "retry_failed"])
 @pytest.mark.parametrize("ours", [0, 1, 2])
-def test_a_batch_is_counted_correctly_while_its_rows_are_being_reset(manager, monkeypatch, again, ours):
+@pytest.mark.parametrize("is_late", [False, True])
+def test_a_batch_is_counted_correctly_while_its_rows_are_being_reset(manager, monkeypatch, again, ours, is_late):
     monkeypatch.setattr(resets, "RESET_CHUNK", 1)
     monkeypatch.setattr(resets, "SEARCH_CHUNK", 1)
     it = half_checked("done")
     monkeypatch.setattr(BatchManager, "finish_resets", lambda self: None)  # as if it had been killed
-    assert getattr(manager, again)(it.pk)
-    assert Batch.objects.to_reset().exists()
+
+    def begin():
+        assert getattr(manager, again)(it.pk)
+        assert Batch.objects.to_reset().exists()
+
+    if is_late:  # just after the call has finished all resets
+        steps, finish = iter([begin]), forgetting.finish_resets
+        monkeypatch.setattr(forgetting, "finish_resets", lambda: next(steps, finish)())
+    else:
+        begin()
     forget(urls(3)[ours])
     manager.finish_resets()
     statuses = row_statuses(it)

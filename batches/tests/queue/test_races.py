@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from batches import batch_manager
 from batches.batch_manager import BatchManager
-from batches.models import Batch, BatchLog, Host, Profile, Queue, Subscription
+from batches.models import Batch, BatchLog, Host, Profile, ProfileList, Queue, Subscription
 from batches.queue import contents, results
 from batches.queue.lists import ListCalls
 from batches.queue.refusals import Code
@@ -298,6 +298,7 @@ def test_a_removal_that_also_writes_to_other_batches_waits_for_the_lock_of_the_q
         removing = in_thread(lambda: remove(found))
         wait_for_lock(removing)
         assert not removing.done()
+        assert (ProfileList.objects.count(), Batch.everything.count()) == (1, 3)
     removing.result(TIMEOUT)
 
 

@@ -31,7 +31,7 @@ from batches.tests.support.factories import (
     start_run,
     unchanged,
 )
-from batches.tests.support.threads import TIMEOUT, in_thread
+from batches.tests.support.threads import TIMEOUT, in_thread, wait_for_lock
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -96,6 +96,21 @@ def test_the_next_worker_completes_an_interrupted_reset(number, case, done, mana
     assert counters(done) == (8, 8, 0)
     assert manager.finish_run(done.pk, run.run_token)
     assert_consistent()
+
+
+@pytest.mark.databases("postgresql")  # on SQLite one writes at a time
+def test_a_reset_touches_no_row_before_it_has_the_lock_of_the_batch(case, done, manager, at_each_reset):
+    """Otherwise two workers that complete it at the same time would keep the replaced results twice."""
+    call, rows, _ = case
+    with killed_at(1, at_each_reset):
+        call(manager, done.pk)
+    with transaction.atomic():
+        Batch.objects.select_for_update(no_key=True).get(pk=done.pk)
+        completing = in_thread(manager.finish_resets)
+        wait_for_lock(completing)
+        assert len(done.profiles.select_for_update(skip_locked=True)) == 8
+    completing.result(TIMEOUT)
+    assert row_statuses(done) == rows
 
 
 INTERRUPTIONS = {

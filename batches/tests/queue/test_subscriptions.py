@@ -1,6 +1,7 @@
 """The calls for subscriptions: their effects, log entries and refusals."""
 
 import pytest
+from django.db import transaction
 
 from batches.batch_manager import BatchManager
 from batches.limits import MAX_SUBSCRIPTIONS
@@ -162,3 +163,17 @@ def test_a_subscription_that_ends_while_it_is_changed_ends_afterwards(monkeypatc
     gate.open()
     assert (changing.result(TIMEOUT), ending.result(TIMEOUT)) == (True, True)
     assert not Subscription.objects.exists()
+
+
+@pytest.mark.databases("postgresql")
+@pytest.mark.django_db(transaction=True)
+def test_the_deletion_of_a_webhook_locks_its_subscriptions_first(found):
+    """As the events do, or both could wait for each other."""
+    subscribe(found, HOOK, channel="webhook")
+    with transaction.atomic():
+        Subscription.objects.select_for_update().get()
+        deleting = in_thread(lambda: BatchManager().delete_webhooks([Webhook.objects.get().pk]))
+        wait_for_lock(deleting)
+        assert Webhook.objects.select_for_update(skip_locked=True).get()
+    deleting.result(TIMEOUT)
+    assert not Webhook.objects.exists()
