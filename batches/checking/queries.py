@@ -9,6 +9,7 @@ from django.db.models.functions import Now
 
 from batches.lists.domains import domain_of
 from batches.models import Batch, BatchProfile, Host, Profile
+from batches.queue.sql import reading_in_order
 
 from .checkers.base import ProfileToCheck
 
@@ -25,7 +26,9 @@ def fetch_pending(
     pending = BatchProfile.objects.of_batch(batch).filter(status=BatchProfile.Status.PENDING)
     rows = pending.filter(pk__gt=last_id, partition__in=sorted(partitions)).order_by("pk")
     columns = ("pk", "partition", "profile_id", *(f"profile__{name}" for name in CHECKED_COLUMNS))
-    return [(row_id, number, ProfileToCheck(*values)) for row_id, number, *values in rows.values_list(*columns)[:limit]]
+    with reading_in_order():
+        page = list(rows.values_list(*columns)[:limit])
+    return [(row_id, number, ProfileToCheck(*values)) for row_id, number, *values in page]
 
 
 def sample_answering(count: int) -> list[str]:

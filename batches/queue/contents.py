@@ -45,6 +45,7 @@ from .sql import (
     keeping_profiles,
     now,
     paced,
+    postgresql_setting,
     time_parameter,
     uuid_parameter,
 )
@@ -163,20 +164,11 @@ def insert_profiles(names: Mapping[str, str], fence: Fence = lambda: None) -> No
                         ON CONFLICT (url) DO NOTHING"""
 
     def store(chunk: list[Any]) -> int:
-        with _without_lock_timeout():
+        # Let parallel imports with common addresses wait: a transaction of the caller can be long.
+        with postgresql_setting("lock_timeout", "0"):
             return execute(statement, [now(), as_json(chunk)])
 
     store_chunks(((url, names[url]) for url in sorted(names)), store, fence)
-
-
-@contextmanager
-def _without_lock_timeout() -> Iterator[None]:
-    """Let parallel imports with common addresses wait: a transaction of the caller can be long."""
-    if connection.vendor == "postgresql":
-        execute("SET LOCAL lock_timeout = 0", [])
-    yield
-    if connection.vendor == "postgresql":
-        execute("SET LOCAL lock_timeout TO DEFAULT", [])
 
 
 def _insert_addresses(names: Mapping[str, str], batch: Batch) -> int:

@@ -27,6 +27,7 @@ from .partitions import (
     note_wanted,
 )
 from .refusals import Fenced
+from .sql import reading_in_order
 from .values import as_uuid
 
 COUNTERS = ("successful_checks", "failed_checks", "stories_found")
@@ -136,7 +137,8 @@ def has_pending(batch: Batch) -> bool:
     It sorts by the index: without an order, as in `exists`, PostgreSQL may read the whole table.
     """
     pending = BatchProfile.objects.of_batch(batch).filter(status=BatchProfile.Status.PENDING)
-    return pending.order_by("pk").values_list("pk").first() is not None
+    with reading_in_order():
+        return pending.order_by("pk").values_list("pk").first() is not None
 
 
 def end_leases(batch: Batch, tokens: Collection[uuid.UUID] | None = None) -> bool:

@@ -8,12 +8,12 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 from uuid import UUID
 
-from django.db import connection
+from django.db import connection, transaction
 from django.utils import timezone
 
 from batches.models import Batch, BatchProfile, ListProfile, Partition, Profile, StoryResult
@@ -118,6 +118,27 @@ def fetch_all(sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
     with connection.cursor() as cursor:
         cursor.execute(sql, parameters)
         return list(cursor.fetchall())
+
+
+@contextmanager
+def postgresql_setting(name: str, value: str) -> Iterator[None]:
+    """A block of a transaction in which PostgreSQL has this setting."""
+    if not is_postgresql():
+        yield
+        return
+    with transaction.atomic(savepoint=False):
+        execute(f"SET LOCAL {name} = {value}", [])
+        yield
+        execute(f"SET LOCAL {name} TO DEFAULT", [])
+
+
+def reading_in_order() -> AbstractContextManager[None]:
+    """A block that reads pages in the order of their index.
+
+    Without statistics, as after the first import, PostgreSQL expects few rows, and would read and sort the whole batch
+    for each page: 4 to 60 s for a million rows.
+    """
+    return postgresql_setting("enable_sort", "off")
 
 
 def paced(chunks: Iterable[T]) -> Iterator[T]:

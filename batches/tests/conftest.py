@@ -333,6 +333,7 @@ def statistics():
 def forget_statistics():
     if connection.vendor == "postgresql":
         run_sql("DELETE FROM pg_statistic")
+        run_sql("UPDATE pg_class SET relpages = 0, reltuples = -1 WHERE relkind = 'r' AND relname LIKE 'batches\\_%'")
     elif run_sql("SELECT name FROM sqlite_schema WHERE name = 'sqlite_stat1'"):
         run_sql("DELETE FROM sqlite_stat1")
         run_sql("ANALYZE sqlite_schema")  # reads the statistics again
