@@ -87,6 +87,8 @@ def _advise(field: Any, value: Any, is_form: bool) -> str:
         json_type, advice = next(entry for kind, entry in JSON_TYPES.items() if isinstance(field, kind))
         if type(value) is not json_type:
             return advice
+    if is_form and value == "" and not field.required:  # the framework would ignore it
+        return "Give this field a value, or leave it out."
     limit = getattr(field, "max_length", None)
     if limit is not None and isinstance(value, str | list) and len(value) > limit:
         return str(field.error_messages["max_length"]).format(max_length=limit)

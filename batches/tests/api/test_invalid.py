@@ -142,10 +142,10 @@ def test_an_error_says_what_to_send(client, path, body, detail):
 @pytest.mark.parametrize(
     ("field", "values"),
     [
-        ("format", ["pdf"]),
-        ("priority", ["high", "40000"]),
-        ("checker", ["nonsense"]),
-        ("queue", ["perhaps"]),
+        ("format", ["pdf", ""]),
+        ("priority", ["high", "40000", ""]),
+        ("checker", ["nonsense", ""]),
+        ("queue", ["perhaps", ""]),
         ("strict", ["perhaps"]),
         ("name", ["a\0b", "", "x" * 201, ["a", "b"]]),
         ("profiles", [ADDRESS]),
