@@ -69,8 +69,16 @@ def print_version() -> None:
 def execute(line: Sequence[str], prepare: Callable[[], None] = lambda: None) -> None:
     """Run a command of Django or of the app, given the program's name and its arguments; `run` is `batch run`.
 
-    Ends with a clear message if the settings are not valid, or the database cannot be used.
+    Ends with a clear message if the settings are not valid, or the database cannot be used, and after Ctrl-C.
     """
+    try:
+        execute_uninterrupted(line, prepare)
+    except KeyboardInterrupt:
+        print("Stopped.", file=sys.stderr)
+        sys.exit(130)
+
+
+def execute_uninterrupted(line: Sequence[str], prepare: Callable[[], None]) -> None:
     program, *arguments = line
     if arguments[:1] == ["run"]:
         arguments = ["batch", *arguments]

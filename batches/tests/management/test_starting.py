@@ -30,3 +30,10 @@ def test_a_command_still_says_what_is_wrong_with_the_settings(commands):
     command = commands.start("queue", "show", environ={"BATCHES_PER_HOST": "0"})
     assert command.wait() == 1
     assert "BATCHES['PER_HOST'] is 0. Use a whole number > 0." in command.err
+
+
+def test_ctrl_c_while_a_command_starts_leaves_no_traceback(commands, tmp_path):
+    (tmp_path / "interrupted.py").write_text("import signal; signal.raise_signal(signal.SIGINT)")
+    environ = {"PYTHONPATH": str(tmp_path), "DJANGO_SETTINGS_MODULE": "interrupted"}
+    command = commands.start("migrate", environ=environ)
+    assert (command.wait(), command.err) == (130, "Stopped.\n")
