@@ -26,7 +26,7 @@ from batches.queue.values import as_uuid
 from batches.reports import queries
 from batches.text import Sentence, choose_plural, translate
 
-from .base import AdminView, ListAdmin, parse_number
+from .base import NOTHING_LEFT, AdminView, ListAdmin, parse_number
 from .display import register
 
 #: The actions that the permission to operate allows, in the order of the buttons.
@@ -234,7 +234,10 @@ class BatchAdminBase(ListAdmin):
             return None
         if action == Action.DELETE_BATCH and not is_confirmed:
             return self.confirm_deletion(request, ids, left, form, cancel_url, **more)
-        self.run_bulk(request, action, ids, left)
+        if ids:
+            self.run_bulk(request, action, ids, left)
+        else:
+            self.message_user(request, NOTHING_LEFT, messages.WARNING)
         return None
 
     def run_bulk(self, request: HttpRequest, action: Action, ids: Sequence[object], left: int = 0) -> None:

@@ -36,6 +36,8 @@ View = Callable[..., HttpResponseBase]
 #: Rows and refusals that a question and its result show.
 SHOWN = 20
 
+NOTHING_LEFT = gettext_lazy("The selection is empty, or its rows have changed or been deleted. Select again.")
+
 
 def can_view(request: HttpRequest, model: type[Model]) -> bool:
     return any(request.user.has_perm(f"batches.{action}_{model._meta.model_name}") for action in ("view", "change"))
@@ -249,13 +251,18 @@ class ListAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     def response_action(
         self, request: HttpRequest, queryset: QuerySet[Any], *args: Any, **options: Any
     ) -> HttpResponse | None:
-        # Django would pass the selection on to the database, which raises an error if it is not a valid ID.
+        # Django would pass the selection on to the database, which raises an error if it is not a valid ID, and run
+        # the action on nothing if the rows are gone.
+        keys = request.POST.getlist(helpers.ACTION_CHECKBOX_NAME)
         try:
-            for pk in request.POST.getlist(helpers.ACTION_CHECKBOX_NAME):
+            for pk in keys:
                 self.opts.pk.clean(pk, None)
         except ValidationError:
             message = _("The selection contains an invalid ID. Select the rows again.")
             self.message_user(request, message, messages.WARNING)
+            return None
+        if keys and not (queryset if is_across(request) else queryset.filter(pk__in=keys)).exists():
+            self.message_user(request, NOTHING_LEFT, messages.WARNING)
             return None
         return super().response_action(request, queryset, *args, **options)
 
@@ -285,10 +292,23 @@ class ReadOnlyAdmin(ListAdmin):
 
 
 class RefusableAdmin(ListAdmin):
-    """Shows a refusal as a message. Django's own views report success whatever happens."""
+    """Shows a refusal as a message, or in the form of a new row. Django's own views report success whatever happens."""
 
-    def changeform_view(self, request: HttpRequest, *args: Any, **options: Any) -> HttpResponse:
-        return self.or_warn(request, super().changeform_view, *args, **options)
+    def changeform_view(self, request: Any, object_id: Any = None, *args: Any, **options: Any) -> HttpResponse:
+        view = super().changeform_view
+        if object_id is not None:
+            return self.or_warn(request, view, object_id, *args, **options)
+        try:
+            return view(request, None, *args, **options)
+        except Refused as refused:
+            request.refused = refused  # the form keeps what was entered
+            return view(request, None, *args, **options)
+
+    def get_form(self, request: Any, *args: Any, **options: Any) -> Any:
+        form = super().get_form(request, *args, **options)
+        if refused := getattr(request, "refused", None):
+            form.clean = lambda self: self.add_error(None, str(refused))
+        return form
 
     def delete_view(self, request: HttpRequest, *args: Any, **options: Any) -> HttpResponse:
         return self.or_warn(request, super().delete_view, *args, **options)

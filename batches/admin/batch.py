@@ -32,7 +32,7 @@ def list_action(action: Action, name: str, description: StrOrPromise, permission
 
     def run(model_admin: AddBatchAdmin, request: HttpRequest, batches: QuerySet[Batch]) -> HttpResponse | None:
         # Django requires a selected row even for the confirmed action; `selected` has the ids that were shown.
-        form = {name: request.POST[name] for name in ("action", helpers.ACTION_CHECKBOX_NAME)}
+        form = {name: request.POST[name] for name in ("action", helpers.ACTION_CHECKBOX_NAME)} | {"select_across": "1"}
         return model_admin.run_selected(request, action, batches, form, request.get_full_path())
 
     run.__name__ = name

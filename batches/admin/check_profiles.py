@@ -41,9 +41,6 @@ class CheckProfilesAdmin(ListAdmin):
     @admin.action(permissions=["add_batch"], description=gettext_lazy("Check selected profiles"))
     def check_selected(self, request: HttpRequest, profiles: QuerySet[Profile]) -> HttpResponse | None:
         count = profiles.count()
-        if not count:
-            self.message_user(request, _("No profiles match now. Nothing was added."), messages.WARNING)
-            return None
         if "confirmed" not in request.POST:
             return self.render_confirmation(request, profiles, count)
         form = NewBatchForm(request.POST)

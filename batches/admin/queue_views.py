@@ -30,7 +30,7 @@ from .actions import (
     show_result,
     undoable_changes,
 )
-from .base import parse_number
+from .base import NOTHING_LEFT, parse_number
 from .display import number
 from .queue_content import SETTLED, batches_of, clean_search, queue_context
 
@@ -116,7 +116,7 @@ class QueuePage(BatchView):
             raise Http404
         batches, url = selected_batches(request), self.page_url(request)
         if not batches.exists():
-            return Refusal(Code.BAD_VALUE, _("No batch is selected.")), ""
+            return Refusal(Code.BAD_VALUE, str(NOTHING_LEFT)), ""
         form = {name: request.POST.get(name, "") for name in ("q", "p")}
         return self.model_admin.run_selected(request, Action(call), batches, form, url) or redirect(url)
 

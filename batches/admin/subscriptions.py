@@ -7,6 +7,7 @@ from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin import widgets
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
@@ -162,8 +163,8 @@ class SubscriptionAdmin(PageWithButtons, RefusableAdmin):
     ) -> HttpResponse:
         context["show_save_and_add_another"] = False
         if options.get("obj") is None:
-            field = context["adminform"].form["list"]
-            found = ProfileList.objects.filter(pk=value).first() if (value := as_uuid(field.value())) else None
+            chosen = context["adminform"].form["list"].value()
+            found = get_object_or_404(ProfileList, pk=as_uuid(chosen)) if chosen else None
             title = _("Subscribe to “%(list)s”") if found else _("Subscribe to the queue")
             context["title"] = title % {"list": found}
         return super().render_change_form(request, context, *args, **options)

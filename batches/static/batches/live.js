@@ -154,9 +154,9 @@ const live = (() => {
         if (!refusal) return;
         const {text, button, row} = refusal;
         const note = Object.assign(document.createElement("p"), {id: `${root.id}-refusal`, className: "live-refusal", textContent: text});
-        if (byId(button)) byId(button).after(note);
+        if (byId(button)?.checkVisibility()) byId(button).after(note);
         else if (byId(row)) byId(row).append(note);
-        else lost.after(note); // the button was part of a message
+        else lost.after(note); // the button was part of a message, or for a selection that is gone
     }
 
     function forget() { // the messages of the last action

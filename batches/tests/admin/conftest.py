@@ -33,6 +33,7 @@ PERMISSIONS = {
 }
 SCRIPT = "<script>alert(1)</script>"
 BY_SCRIPT = {"X-Requested-With": "fetch"}
+NOTHING_LEFT = [("warning", "The selection is empty, or its rows have changed or been deleted. Select again.")]
 LIST = reverse("admin:batches_batch_changelist")
 QUEUE = reverse("admin:batches_batch_queue")
 QUEUE_LIVE = reverse("admin:batches_batch_queue_live")

@@ -1,10 +1,12 @@
 """Actions on many batches, from the list and from the queue page. `queue/test_bulk` tests the executor."""
 
 import re
+from uuid import uuid4
 
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.db import connection
+from django.db.models import UUIDField
 
 from batches.batch_manager import BatchManager
 from batches.models import Batch, BatchLog, BatchProfile, StoryResult
@@ -13,8 +15,11 @@ from batches.tests.support.factories import cap_bulk, waiting_names
 
 from .conftest import (
     LIST,
+    MODELS,
+    NOTHING_LEFT,
     act,
     act_in_queue,
+    address,
     batch_with,
     document,
     hidden_fields,
@@ -26,6 +31,7 @@ from .conftest import (
     story,
     text_of,
 )
+from .test_roles import ACTIONS
 
 pytestmark = pytest.mark.django_db
 
@@ -113,13 +119,20 @@ def test_all_of_a_section_means_the_batches_that_match_the_filter_visible_or_not
 def test_an_empty_or_invalid_selection_is_a_message_and_does_nothing(client):
     batch_with()
     before = state()
-    assert messages_of(act_in_queue(client, "pause_batch")) == [("warning", "No batch is selected.")]
+    assert messages_of(act_in_queue(client, "pause_batch")) == NOTHING_LEFT
     for nonsense in ("x", "\0", "running", "9" * 40):
         act_in_queue(client, "pause_batch", selected=nonsense, all=nonsense)
     for nonsense in ("123", "\0", "x" * 10_000):
         response = act(client, "queue_batches", nonsense)
         assert messages_of(response) == [("warning", "The selection contains an invalid ID. Select the rows again.")]
     assert state() == before
+
+
+@pytest.mark.parametrize(("model", "action"), [key for key, roles in ACTIONS.items() if key[0] in MODELS and roles])
+def test_an_action_on_rows_that_are_gone_says_so(client, model, action):
+    gone, url = uuid4() if isinstance(model._meta.pk, UUIDField) else 7, address(model, "changelist")
+    for across in "01":
+        assert messages_of(act(client, action, gone, url=url, select_across=across)) == NOTHING_LEFT
 
 
 # Deleting
@@ -189,6 +202,16 @@ def test_a_confirmed_deletion_skips_batches_that_have_changed_since_the_question
     [(level, sentence)] = messages_of(send(client, question))
     assert (level, "“a batch” has changed since it was selected" in sentence) == ("warning", True)
     assert sorted(Batch.objects.values_list("name", flat=True)) == left
+
+
+@pytest.mark.parametrize("ask", [act_in_queue, act])
+def test_a_confirmed_deletion_of_batches_that_somebody_has_deleted_skips_them(client, ask):
+    batches = [batch_with("paused") for _ in range(3)]
+    question = ask(client, "delete_batch" if ask is act_in_queue else "delete_selected", *batches)
+    assert BatchManager().delete_batches([batches[0].pk, batches[2].pk])
+    assert messages_of(send(client, question)) == [("success", "“a batch” was deleted.")]
+    batch_with("paused")
+    assert messages_of(send(client, question)) == NOTHING_LEFT
 
 
 def test_the_confirmation_names_each_batch_and_deletes_nothing(client_of):

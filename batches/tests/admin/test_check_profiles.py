@@ -12,7 +12,19 @@ from batches.batch_manager import BatchManager
 from batches.models import Batch, BatchLog, Channel, Profile
 from batches.tests.support.factories import undone
 
-from .conftest import SCRIPT, address, client_as, document, listed, messages_of, page_of, queries_of, send, text_of
+from .conftest import (
+    NOTHING_LEFT,
+    SCRIPT,
+    address,
+    client_as,
+    document,
+    listed,
+    messages_of,
+    page_of,
+    queries_of,
+    send,
+    text_of,
+)
 
 pytestmark = pytest.mark.django_db
 
@@ -97,7 +109,7 @@ def test_the_batch_has_the_profiles_that_match_at_confirmation_and_a_message_giv
     assert messages_of(response)[0] == ("warning", "8 profiles matched on the page, 5 when you confirmed.")
     Profile.objects.update(last_error="")
     response = send(client, page)
-    assert messages_of(response) == [("warning", "No profiles match now. Nothing was added.")]
+    assert messages_of(response) == NOTHING_LEFT
     assert Batch.objects.count() == 1
 
 

@@ -96,11 +96,12 @@ def test_a_name_that_is_taken_is_refused_by_its_field(client, news):
     assert "name" in response.context["adminform"].form.errors
 
 
-def test_a_name_that_is_taken_in_between_becomes_a_message(client, news, monkeypatch):
+def test_a_name_that_is_taken_in_between_is_refused_by_the_form(client, news, monkeypatch):
     monkeypatch.setattr(forms, "require_free_name", lambda name, but: None)
     with unchanged():
         response = client.post(address(ProfileList, "add"), NEW, follow=True)
-    assert messages_of(response) == [("warning", "Another list has the name “News”. Choose another name.")]
+    errors = response.context["adminform"].form.non_field_errors()
+    assert errors == ["Another list has the name “News”. Choose another name."]
 
 
 def test_an_edit_changes_only_the_edited_fields(client, news):

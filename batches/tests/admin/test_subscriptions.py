@@ -41,16 +41,23 @@ def test_the_page_of_a_list_leads_to_its_subscriptions_and_to_a_new_one(client, 
     ("fields", "sentence"),
     [
         ({"address": "ada"}, "This is not an e-mail address."),
-        ({"list": "\0"}, "Null characters are not allowed."),
         ({"topics": []}, "This field is required."),
         ({"topics": ["weather"]}, "Select a valid choice."),
         ({"digest_hour": "24"}, "less than or equal to 23"),
     ],
 )
 def test_bad_values_are_refused(client, found, fields, sentence):
-    response = client.post(ADD, {"list": str(found.pk)} | FIELDS | fields, follow=True)
-    assert sentence in text_of(response)
+    sent = {"list": str(found.pk)} | FIELDS | fields
+    page = text_of(client.post(ADD, sent, follow=True))
+    assert sentence in page
+    assert f'name="address" value="{sent["address"]}"' in page
     assert not Subscription.objects.exists()
+
+
+@pytest.mark.parametrize("unknown", ["\0", "00000000-0000-0000-0000-000000000000"])
+def test_a_list_that_somebody_has_deleted_is_not_found(client, unknown):
+    for response in (client.get(ADD, {"list": unknown}), client.post(ADD, FIELDS | {"list": unknown})):
+        assert response.status_code == 404
 
 
 def test_its_topics_can_be_changed_but_not_its_address(client, found):

@@ -9,7 +9,18 @@ from batches.batch_manager import BatchManager
 from batches.models import Batch, BatchLog
 
 from ..admin.conftest import QUEUE, batch_with
-from .steps import CONFLICT, PHONE, assert_not_reloaded, button, expect_refusal, mark, poll_now, stop_polling, tab_to
+from .steps import (
+    CONFLICT,
+    PHONE,
+    assert_not_reloaded,
+    button,
+    expect_refusal,
+    mark,
+    poll_now,
+    settle,
+    stop_polling,
+    tab_to,
+)
 
 pytestmark = [pytest.mark.databases("sqlite"), pytest.mark.django_db(transaction=True)]
 
@@ -99,6 +110,20 @@ def test_a_refusal_is_shown_in_the_menu_of_its_button(open_page, waiting, proble
     page.route("**/start_batch/**", lambda route: route.fulfill(status=500))
     button(page, "start_batch", waiting[1]).click()
     expect_refusal(button(page, "start_batch", waiting[1]), "(500). The action may or may not have been carried out.")
+
+
+def test_a_refusal_is_visible_although_its_button_goes_with_the_selection(open_page, waiting, problems):
+    problems.expected.append(CONFLICT)
+    page = open_page(QUEUE)
+    stop_polling(page)
+    settle(page)
+    select(page, waiting[1])
+    BatchManager("bob").delete_batch(waiting[1].pk)
+    page.locator("#selected-queue").click()
+    expect_order(page, 1, 3)
+    expect(page.locator("#selected-queue")).not_to_be_visible()
+    expect(page.locator(".live-refusal")).to_be_visible()
+    expect(page.locator(".live-refusal")).to_contain_text("The selection is empty")
 
 
 def test_a_batch_can_be_dragged_to_its_place(open_page, waiting):
