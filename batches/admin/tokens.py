@@ -13,6 +13,7 @@ from django.contrib.auth import get_user_model
 from django.core.exceptions import ValidationError
 from django.db.models import DateTimeField, ForeignKey, QuerySet
 from django.http import HttpRequest
+from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
@@ -23,12 +24,12 @@ from .base import ListAdmin
 
 
 class ExpiryField(forms.DateTimeField):
-    """Refuses the first and the last year: in another time zone, parts of them are not in the calendar."""
+    """Refuses the past, and the last year: in another time zone, a part of it is not in the calendar."""
 
     def clean(self, value: Any) -> datetime | None:
         moment: datetime | None = super().clean(value)
-        if moment and not 1 < moment.year < 9999:
-            raise ValidationError(_("This time is out of range. Choose another one."))
+        if moment and (moment.year == 9999 or moment <= timezone.now()):
+            raise ValidationError(_("Choose a time in the future, before the year 9999."))
         return moment
 
 
