@@ -55,14 +55,6 @@ def show_stored(text: str) -> str:
     return stored(text) or NOTHING
 
 
-#: Columns of texts that the database has in English.
-STORED: Mapping[Any, Any] = {
-    "error": column("error", gettext_lazy("error"), show_stored),
-    "last_error": column("last_error", gettext_lazy("last error"), show_stored),
-    "message": column("message", gettext_lazy("message"), show_stored),
-}
-
-
 def number(value: float, decimals: int = 0) -> str:
     """For people, with the separators of their language: "1,234", "1.234"."""
     return number_format(f"{value:.{decimals}f}", force_grouping=True)
@@ -192,6 +184,16 @@ def signed(value: float | None) -> str:
 def seconds(value: float | None) -> str:
     """The duration of a check, with fractions of a second."""
     return NOTHING if value is None else f"{number(value, 2 if value < 10 else 0)} s"
+
+
+#: Columns of what the database has in English or with many digits.
+STORED: Mapping[Any, Any] = {
+    "error": column("error", gettext_lazy("error"), show_stored),
+    "last_error": column("last_error", gettext_lazy("last error"), show_stored),
+    "duration": column("duration", gettext_lazy("duration"), seconds),
+    "last_duration": column("last_duration", gettext_lazy("duration"), seconds),
+    "message": column("message", gettext_lazy("message"), show_stored),
+}
 
 
 @register.filter

@@ -7,7 +7,7 @@ from batches.batch_manager import BatchManager
 from batches.models import Batch, BatchLog, BatchProfile, Profile, ProfileList, StoryResult
 from batches.tests.support.factories import half_known, unchanged
 
-from .conftest import address, batch_with, client_with, document, listed, story, text_of, words
+from .conftest import address, batch_with, client_with, document, listed, page_of, story, text_of, words
 
 pytestmark = pytest.mark.django_db
 
@@ -71,6 +71,16 @@ def test_the_page_of_a_profile_shows_its_history_and_its_state(client):
     assert page.xpath(f"//a[@href='{address(ProfileList, 'change', found.pk)}']")
     assert page.xpath("//h1")[0].text == failing.url
     assert "Whales!" in words(document(client.get(address(Profile, "change", read.pk))))
+
+
+def test_the_pages_of_rows_round_durations(client):
+    one_of_each()
+    Profile.objects.update(last_duration=0.30670754899)
+    BatchProfile.objects.update(duration=0.30670754899)
+    for row in (Profile.objects.first(), BatchProfile.objects.first()):
+        shown = text_of(client.get(page_of(row)))
+        assert '<div class="readonly">0.31 s</div>' in shown
+        assert "0.306" not in shown
 
 
 def test_the_buttons_of_a_profile_ask_before_they_act(client, client_of):

@@ -207,7 +207,7 @@ LOOK_ALIKES = {
 FORMS = {
     *("batches_batch_delete", "batches_profilelist_change", "batches_profilelist_delete", "batches_profile_change"),
     *("batches_webhook_add", "batches_webhook_change", "batches_webhook_delete", "batches_webhook_history"),
-    *("batches_batchlog_change", "batches_accesstoken_add"),
+    *("batches_batchlog_change", "batches_accesstoken_add", "batches_listfeed_add"),
 }
 
 

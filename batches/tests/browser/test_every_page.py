@@ -34,8 +34,8 @@ RUN_AXE = """async options => (await axe.run(document, {
     .map(({id, nodes}) => [id, nodes.map(node => node.html).join(" | ").slice(0, 300)])"""
 FINISH_TRANSITIONS = "document.getAnimations().forEach(animation => animation.finish())"
 #: On a phone, a list scrolls within the page.
-CUT = """[...document.querySelectorAll(".results, .dashboard-parts .module")]
-    .filter(list => list.scrollWidth > list.clientWidth + 1).length"""
+CUT = """[...document.querySelectorAll(".results, .dashboard-parts .module, .form-row:not(:has(.selector))")]
+    .filter(part => part.scrollWidth > part.clientWidth + 1).length"""
 IS_DARK = "getComputedStyle(document.body).color.match(/[0-9]+/)[0] > 128"
 
 
