@@ -45,11 +45,12 @@ def test_the_catalogue_has_the_texts_of_the_code_and_no_others(tmp_path):
     assert (sorted(collected - written), sorted(written - collected)) == ([], []), advice
 
 
-def test_every_text_is_translated_a_count_in_both_forms_and_names_are_quoted_as_in_german():
+def test_every_text_is_translated_a_count_in_both_forms_names_are_quoted_as_in_german_and_nobody_is_addressed():
     assert len(MESSAGES) > 400
     assert [message.id for message in MESSAGES if message.fuzzy or not all(forms(message.string))] == []
     assert [it.id for it in MESSAGES if len(forms(it.id)) > 1 and len(forms(it.string)) != 2] == []
     assert [it for message in MESSAGES for it in forms(message.string) if it.count("„") != it.count("“")] == []
+    assert [it for message in MESSAGES for it in forms(message.string) if re.search(r"[a-zäöü]+en Sie\b", it)] == []
 
 
 def test_every_translation_has_the_placeholders_and_the_elements_of_its_text():
