@@ -294,7 +294,7 @@ class ReadOnlyAdmin(ListAdmin):
 class RefusableAdmin(ListAdmin):
     """Shows a refusal as a message, or in the form of a new row. Django's own views report success whatever happens."""
 
-    def changeform_view(self, request: Any, object_id: Any = None, *args: Any, **options: Any) -> HttpResponse:
+    def changeform_view(self, request: Any, object_id: Any = None, *args: Any, **options: Any) -> Any:
         view = super().changeform_view
         if object_id is not None:
             return self.or_warn(request, view, object_id, *args, **options)
@@ -305,7 +305,7 @@ class RefusableAdmin(ListAdmin):
             return view(request, None, *args, **options)
 
     def get_form(self, request: Any, *args: Any, **options: Any) -> Any:
-        form = super().get_form(request, *args, **options)
+        form: Any = super().get_form(request, *args, **options)
         if refused := getattr(request, "refused", None):
             form.clean = lambda self: self.add_error(None, str(refused))
         return form
