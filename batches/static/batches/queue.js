@@ -23,8 +23,8 @@
         const link = event.target.closest("a[href^='?']");
         if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
         event.preventDefault();
-        const row = link.closest("[data-batch]")?.dataset.batch;
-        visit(link.getAttribute("href"), "pause-reason", "pause-cancel", link.id, row);
+        const row = link.closest("[data-batch]")?.dataset.batch ?? "page-previous"; // of the last page, which has no next
+        visit(link.getAttribute("href"), "pause-reason", "pause-cancel", link.id, row, "page-next");
     });
 
     // Menus: one is open at a time. It closes after a choice, a click elsewhere, or Escape.

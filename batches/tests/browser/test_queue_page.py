@@ -126,6 +126,17 @@ def test_a_refusal_is_visible_although_its_button_goes_with_the_selection(open_p
     expect(page.locator(".live-refusal")).to_contain_text("The selection is empty")
 
 
+def test_the_keyboard_stays_at_the_links_between_pages_although_the_last_page_has_no_next_one(
+    open_page, waiting, monkeypatch
+):
+    monkeypatch.setattr("batches.admin.queue_content.SHOWN_WAITING", 1)
+    page = open_page(QUEUE)
+    for link, number, stays_at in (("next", 2, "next"), ("next", 3, "previous"), ("first", 1, "next")):
+        page.locator(f"#page-{link}").press("Enter")
+        expect_order(page, number)
+        expect(page.locator(f"#page-{stays_at}")).to_be_focused()
+
+
 def test_a_batch_can_be_dragged_to_its_place(open_page, waiting):
     page = open_page(QUEUE)
     row(page, waiting[2]).locator(".queue-handle").drag_to(row(page, waiting[0]))
