@@ -52,6 +52,7 @@ from .queue.undo import UndoCalls
 from .queue.values import (
     clean_name,
     find_batch,
+    find_list,
     require_checker,
     require_flag,
     require_free_name,
@@ -155,7 +156,10 @@ class BatchManager(
 
         def reveal() -> Batch:
             with Queue.objects.locked():
-                find_batch(batch_id)  # refused if it was deleted during the copy: some rows may be missing
+                # Refused if it or its list was deleted during the copy: some rows may be missing.
+                find_batch(batch_id)
+                if batch.list_id:
+                    find_list(batch.list_id)
                 # A batch without rows (its caller reports progress) is repeated without rows.
                 total = copied if source.list else copied or source.total_profiles
                 return self._reveal(batch, Action.REPEAT_BATCH, total, previous=source)

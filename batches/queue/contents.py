@@ -42,7 +42,7 @@ from .sql import (
     execute,
     fetch_all,
     json_table,
-    keeping_profiles,
+    keeping,
     now,
     paced,
     postgresql_setting,
@@ -207,7 +207,7 @@ def _insert_known(batch: Batch, profile_ids: QuerySet[Any, int]) -> int:
 
 def _insert_rows(batch: Batch, wanted_profiles: str, wanted: Iterable[Any]) -> int:
     find = f"""SELECT wanted.number, profile.id, COALESCE(NULLIF(profile.feed_url, ''), profile.url)
-                 FROM {wanted_profiles} {keeping_profiles()}"""
+                 FROM {wanted_profiles} {keeping("profile")}"""
     insert = f"""INSERT INTO {ROW} (batch_id, profile_id, partition, status, error, has_story)
                  SELECT %s, row.profile_id, row.partition, 'pending', '', false
                    FROM {json_table(NEW_ROW)} AS row ORDER BY row.number"""

@@ -3,7 +3,7 @@
 A profile may be in 10,000 batches, so its rows are deleted in bounded transactions. Each removes the rows of some
 batches together with their counts, so the ledger of every batch is always exact; a running batch first absorbs the
 counts of its leases. The profile itself is deleted last. A transaction that stores a row for it holds its key until the
-commit (`sql.keeping_profiles`), so no row is left behind. Lock order: queue → batches → leases; lists → profile.
+commit (`sql.keeping`), so no row is left behind. Lock order: queue → batches → leases; lists → profile.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from batches.text import Sentence, pluralise
 
 from .contents import remove_rows
 from .editions import require_settled, settle_all
-from .lists import ListCalls
+from .lists import ListCalls, lock_lists_with
 from .refusals import NO_PROFILE, Code, NotFound, Refused, refusable
 from .resets import finish_resets
 from .runs import end_leases
@@ -136,11 +136,7 @@ class ForgetCalls(ListCalls):
         settle_all()
         memberships = ListProfile.everything.filter(profile=found, list__deleted_at=None)
         with transaction.atomic():
-            lists = list(
-                ProfileList.objects.select_for_update(no_key=True)
-                .filter(pk__in=memberships.values("list"))
-                .order_by("pk")
-            )
+            lists = lock_lists_with(memberships)
             for changed in lists:
                 require_settled(changed)  # an edit has counted the profile
             # Lock its key: from here on, nobody can store a row for it.

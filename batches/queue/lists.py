@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, Literal
 
 from django.db import IntegrityError, transaction
-from django.db.models import F
+from django.db.models import F, QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -229,11 +229,11 @@ class ListCalls(QueueWriter):
         insert_profiles(names)
 
         def sync(edit: Edit) -> ListChange:
-            change, removed = compare(found.pk, names)
+            change, gone = compare(found.pk, names)
             _require_allowed(found, change, allow_removals)
-            edit.remove(removed)
-            edit.insert(names)
-            return change
+            removed = edit.remove(gone)
+            added = edit.insert(names)  # without profiles that were forgotten since they were stored
+            return ListChange(added, removed, change.unchanged)
 
         return self._preparing_edit(found, Action.SYNC_LIST, found.total_profiles + len(names), sync)
 
@@ -254,14 +254,14 @@ class ListCalls(QueueWriter):
         """
         [old], [new] = clean_profiles([address]), clean_profiles([new_address])
         with transaction.atomic():
-            profile = Profile.objects.filter(url=old).first()
-            lists = lock_lists_with(profile) if profile else []
-            found = lock_list(list_id, expected_version)
-            if profile is None or found not in lists:
+            lists = lock_lists_with(ListProfile.objects.filter(profile__url=old))
+            found = find_list(list_id)
+            require_list_version(found, expected_version)
+            if found not in lists:
                 message = Sentence("“%(list)s” has no profile with the address %(address)s.", list=found, address=old)
                 raise Refused(Code.NOT_FOUND, message)
             if old != new:
-                give_address(profile.pk, old, new)
+                give_address(old, new)
                 for changed in lists:
                     self._write(changed, Action.CORRECT_ADDRESS, f"{old} → {new}")
         return True
@@ -274,6 +274,7 @@ class ListCalls(QueueWriter):
             deleted = lock_list(list_id, expected_version)
             total = pluralise(deleted.total_profiles, "profile")
             self._log(None, Action.DELETE_LIST, f"“{deleted}” ({deleted.pk}) with {total}")
+            list(deleted.subscriptions.select_for_update().order_by("pk"))  # before their deliveries, as others do
             deleted.subscriptions.all().delete()
             deleted.feeds.all().delete()
             deleted.runs.update(list=None)
@@ -352,21 +353,22 @@ class ListCalls(QueueWriter):
             self._write(changed, action, str(change), total_profiles=total)
         return change
 
+    @refusable
     def _recount(self, list_id: uuid.UUID) -> None:
         with self._changing(list_id, None) as changed:
             total = changed.profiles.count()
             self._write(changed, Action.REPAIR_ROWS, f"counted {pluralise(total, 'profile')}", total_profiles=total)
 
 
-def give_address(profile_id: int, old: str, new: str) -> None:
+def give_address(old: str, new: str) -> None:
     """Write the address of a profile, and reset the memory of the old one. Raises Refused."""
     try:
         with transaction.atomic():
-            Profile.objects.filter(pk=profile_id).update(url=new, **NO_MEMORY)
+            Profile.objects.filter(url=old).update(url=new, **NO_MEMORY)
     except IntegrityError as error:
         message = Sentence("%(new)s is already a profile. Remove %(old)s, then add %(new)s.", old=old, new=new)
         raise Refused(Code.ALREADY_EXISTS, message) from error
-    Redirect.objects.filter(profile=profile_id).delete()
+    Redirect.objects.filter(profile__url=new).delete()
 
 
 def lock_list(list_id: object, expected_version: int | None) -> ProfileList:
@@ -375,10 +377,12 @@ def lock_list(list_id: object, expected_version: int | None) -> ProfileList:
     return found
 
 
-def lock_lists_with(profile: Profile) -> list[ProfileList]:
-    """The lists with this profile. All calls that lock several lists lock them in this order."""
-    having = ListProfile.objects.filter(profile=profile).values("list")
-    return list(ProfileList.objects.select_for_update(no_key=True).filter(pk__in=having).order_by("pk"))
+def lock_lists_with(members: QuerySet[ListProfile]) -> list[ProfileList]:
+    """The lists with these rows of a profile. All calls that lock several lists lock them in this order."""
+    having = members.values_list("list", flat=True)
+    locked = list(ProfileList.objects.select_for_update(no_key=True).filter(pk__in=having).order_by("pk"))
+    still = set(having)  # PostgreSQL chose them before it waited for others, who may have removed the profile
+    return [found for found in locked if found.pk in still]
 
 
 def new_batch_of(source: ProfileList | Batch, id: uuid.UUID | None = None) -> Batch:

@@ -11,7 +11,7 @@ from uuid import UUID
 from batches.models import NO_EDITION, BatchProfile, ListProfile
 
 from .contents import NUMBERED_ID, NUMBERED_URL, Fence, into_chunks, store_chunks
-from .sql import MEMBER, PROFILE, as_json, execute, fetch_all, json_table, keeping_profiles, uuid_parameter
+from .sql import MEMBER, PROFILE, as_json, execute, fetch_all, json_table, keeping, uuid_parameter
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ def _insert_members(list_id: UUID, key: str, wanted: Iterable[Any], edition: int
     statement = f"""INSERT INTO {MEMBER} (list_id, profile_id, first_edition, last_edition)
                     SELECT %s, profile.id, %s, {NO_EDITION}
                       FROM {json_table(columns)} AS wanted JOIN {PROFILE} AS profile USING ({key})
-                     WHERE true ORDER BY wanted.number {keeping_profiles()}
+                     WHERE true ORDER BY wanted.number {keeping("profile")}
                         ON CONFLICT (profile_id, list_id) DO NOTHING"""
 
     def store(chunk: list[Any]) -> int:

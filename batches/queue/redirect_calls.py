@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from django.db import IntegrityError, transaction
 from django.db.models import F
 
-from batches.models import Action, ListProfile, Profile, ProfileList, Redirect, StoryResult
+from batches.models import Action, Lease, ListProfile, Profile, ProfileList, Redirect, StoryResult
 from batches.text import Sentence
 
 from .editions import require_settled
@@ -29,7 +29,7 @@ class AcceptedRedirect:
 
 
 class RedirectCalls(ListCalls):
-    """Accepts redirects. Lock order: lists → profiles → redirects, as checks note them."""
+    """Accepts redirects. Lock order: lists → leases → profiles → redirects, as checks note them."""
 
     @refusable
     def accept_redirect(self, redirect_id: object, expected_url: str | None = None) -> AcceptedRedirect:
@@ -40,9 +40,11 @@ class RedirectCalls(ListCalls):
         """
         with transaction.atomic():
             found = find_proposal(redirect_id)
-            lists = lock_lists_with(found.profile)
+            lists = lock_lists_with(ListProfile.objects.filter(profile=found.profile))
             for changed in lists:
                 require_settled(changed)
+            if Profile.objects.filter(url=found.url).exists():  # a merge: wait for stories that are being recorded
+                list(Lease.objects.select_for_update(no_key=True).order_by("pk"))
             urls = [found.profile.url, found.url]
             profiles = Profile.objects.select_for_update(no_key=True).filter(url__in=urls).order_by("pk")
             by_url = {profile.url: profile for profile in profiles}

@@ -37,7 +37,7 @@ from .sql import (
     fetch_all,
     format_time,
     json_table,
-    keeping_profiles,
+    keeping,
     paced,
     time_parameter,
     uuid_parameter,
@@ -131,6 +131,8 @@ class ScheduleCalls(QueueWriter):
     def _reveal_runs(self, runs: Sequence[DueRun], moment: datetime) -> list[uuid.UUID]:
         with Queue.objects.locked():
             # Somebody may have changed, run or deleted the lists while the rows were stored.
+            lists = ProfileList.objects.filter(pk__in=[run.list.pk for run in runs])
+            list(lists.select_for_update(no_key=True).order_by("pk"))
             still_due = {found.pk: found for found in find_due(moment, hidden_too=False)}
             runs = [run for run in runs if is_unchanged(run, still_due.get(run.list.pk))]
             if not runs:
@@ -200,7 +202,7 @@ def is_unchanged(run: DueRun, now: ProfileList | None) -> bool:
 
 
 def insert_hidden_runs(runs: Sequence[DueRun]) -> list[DueRun]:
-    """Insert the runs that no other worker is creating already."""
+    """Insert the runs of the remaining lists that no other worker is creating already."""
     if not runs:
         return []
     varying = {
@@ -223,7 +225,8 @@ def insert_hidden_runs(runs: Sequence[DueRun]) -> list[DueRun]:
     inserted = fetch_all(
         f"""INSERT INTO {BATCH} ({", ".join([*varying, *fixed])})
             SELECT {", ".join([*(f"run.{name}" for name in varying), *["%s"] * len(fixed)])}
-              FROM {json_table(varying)} AS run WHERE true
+              FROM {json_table(varying)} AS run JOIN {LIST} AS list ON list.id = run.list_id
+             WHERE true {keeping("list")}
                 ON CONFLICT (id) DO NOTHING
          RETURNING id""",
         [*fixed.values(), as_json(rows)],
@@ -246,7 +249,7 @@ def fill_runs(runs: Sequence[DueRun], moment: datetime, should_stop: Callable[[]
     find = f"""SELECT wanted.number, profile.id, COALESCE(NULLIF(profile.feed_url, ''), profile.url),
                       profile.last_error, CASE WHEN profile.rests_until > {time_parameter()} THEN profile.failures END
                  FROM {json_table({"number": "bigint", "id": "bigint"})} AS wanted
-                 JOIN {PROFILE} AS profile USING (id) ORDER BY wanted.number {keeping_profiles()}"""
+                 JOIN {PROFILE} AS profile USING (id) ORDER BY wanted.number {keeping("profile")}"""
     keys, totals, skipped = [key(run.id) for run in runs], [0] * len(runs), [0] * len(runs)
     rest = format_time(moment + ENDS_SOON)
     for first in paced(range(0, len(profiles), INSERT_CHUNK)):

@@ -48,12 +48,12 @@ def _read_field(index: int, kind: str) -> str:
     return f"CAST(json_extract(value, '$[{index}]') AS {'text' if kind in {'timestamptz', 'uuid'} else kind})"
 
 
-def keeping_profiles() -> str:
-    """Ends a SELECT of profiles for which rows are then stored, so that nobody forgets one before the COMMIT.
+def keeping(table: str) -> str:
+    """Ends a SELECT of profiles or lists for which rows are then stored, so that nobody deletes one before the COMMIT.
 
     The COMMIT itself takes the same locks, for the foreign keys. On SQLite, no other transaction can write.
     """
-    return "FOR KEY SHARE OF profile" if is_postgresql() else ""
+    return f"FOR KEY SHARE OF {table}" if is_postgresql() else ""
 
 
 def is_postgresql() -> bool:

@@ -87,10 +87,13 @@ class SubscriptionCalls(QueueWriter):
         webhook_ids = list(webhook_ids)
         with transaction.atomic():
             # Without the locks, an event written at the same time would make the deletion fail.
-            for ended in Subscription.objects.select_for_update().filter(webhook__in=webhook_ids).order_by("pk"):
-                self._log_subscription(ended, Action.UNSUBSCRIBE, describe(ended))
+            subscriptions = Subscription.objects.filter(webhook__in=webhook_ids).order_by("pk")
+            list(subscriptions.select_for_update())
             locked = Webhook.objects.select_for_update().filter(pk__in=webhook_ids).order_by("pk")
-            Webhook.objects.filter(pk__in=[webhook.pk for webhook in locked]).delete()
+            gone = Webhook.objects.filter(pk__in=[webhook.pk for webhook in locked])
+            for ended in subscriptions:  # with those that somebody has added until now
+                self._log_subscription(ended, Action.UNSUBSCRIBE, describe(ended))
+            gone.delete()
 
     @refusable
     def send_test_message(self, subscription_id: object) -> Literal[True]:

@@ -188,6 +188,7 @@ class WorkerCalls(QueueWriter):
 
         `checked` are the partitions in which nothing is pending.
         """
+        list(batch.leases.select_for_update(no_key=True).order_by("pk"))  # before the partitions, as in `share_run`
         return_partitions(lease, checked, ())
         end_leases(batch, [lease.pk])
         if not is_task:

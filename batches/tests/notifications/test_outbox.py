@@ -17,7 +17,6 @@ from batches.notifications.outbox import AttemptResult
 from batches.notifications.signatures import sign
 from batches.tests.support.factories import age_leases, check_batch, claim, half_checked, make_batch, ok, start_run
 from batches.tests.support.tables import explain, run_sql, statements_of
-from batches.tests.support.threads import in_thread
 
 from .conftest import deliveries, make_webhook, only_delivery, pass_time, seconds_to_wait
 
@@ -121,20 +120,6 @@ def test_an_event_costs_one_query_without_webhooks_and_two_with_fifty():
     Webhook.objects.bulk_create(Webhook(url=f"https://example.org/{number}") for number in range(50))
     assert count_queries() == 2
     assert len(deliveries()) == 50
-
-
-@pytest.mark.django_db(transaction=True)
-@pytest.mark.databases("postgresql")
-def test_deleting_a_webhook_waits_for_the_event_that_is_being_written():
-    webhook, batch = make_webhook(), make_batch("it")
-    with transaction.atomic():
-        assert BatchManager().complete_batch(batch.pk)
-        deletion = in_thread(lambda: BatchManager().delete_webhooks([webhook.pk]))
-        with pytest.raises(TimeoutError):
-            deletion.result(0.2)
-    deletion.result(60)
-    batch.refresh_from_db()
-    assert (batch.status, deliveries()) == ("done", [])
 
 
 # The contents of an event; `test_vocabulary.py` tests the batch in it

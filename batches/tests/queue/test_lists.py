@@ -22,6 +22,7 @@ from batches.tests.support.factories import (
     profile_ids,
     propose_redirect,
     record,
+    run_list,
     start_run,
     unchanged,
     urls,
@@ -333,13 +334,15 @@ def test_a_repeat_of_a_run_is_empty_if_its_list_is_empty_now(manager):
     assert manager.repeat_batch(run.pk).total_profiles == 0
 
 
-def test_a_run_is_refused_if_its_list_is_deleted_in_between(manager):
+@pytest.mark.parametrize("is_repeat", [False, True])
+def test_a_run_is_refused_if_its_list_is_deleted_in_between(is_repeat, manager):
     found = make_list("News", 3)
-    with manager.preparing_run(found.pk) as reveal:
+    run = run_list(found, ok()) if is_repeat else None
+    with manager.preparing_repeat(run.pk) if run else manager.preparing_run(found.pk) as reveal:
         assert BatchManager().delete_list(found.pk)
         with pytest.raises(Exception, match="No list has the ID"):
             reveal()
-    assert not Batch.objects.exists()
+    assert Batch.objects.count() == is_repeat
 
 
 # A batch that is kept as a list

@@ -8,9 +8,8 @@ from django.utils import timezone
 
 from batches import batch_manager
 from batches.batch_manager import BatchManager
-from batches.models import Batch, BatchLog, Host, Profile, ProfileList, Queue, Subscription
+from batches.models import Batch, BatchLog, Host, Profile, ProfileList, Queue
 from batches.queue import contents, results
-from batches.queue.lists import ListCalls
 from batches.queue.refusals import Code
 from batches.queue.runs import ClaimedRun
 from batches.queue.writer import QueueWriter
@@ -154,29 +153,6 @@ def test_imports_with_common_addresses_in_opposite_orders_do_not_deadlock(monkey
             assert list(batch.profiles.order_by("pk").values_list("profile__url", flat=True)) == order
 
 
-#: Unique values that two calls want to write: the method before which the first call stops, and the call.
-UNIQUE_VALUES = {
-    "the name of a list": (ListCalls, "_write", lambda found: BatchManager().change_list(found.pk, name="Wanted")),
-    "the same messages": (
-        Subscription.objects,
-        "create",
-        lambda found: BatchManager().subscribe(None, "ada@example.org", ["held"]),
-    ),
-}
-
-
-@pytest.mark.databases("postgresql")
-@pytest.mark.parametrize(("owner", "name", "call"), UNIQUE_VALUES.values(), ids=UNIQUE_VALUES.keys())
-def test_a_unique_value_that_another_call_has_just_written_is_refused(owner, name, call, monkeypatch):
-    """On SQLite this cannot happen: it has a single lock for all writers."""
-    first, second = make_list("First"), make_list("Second")
-    gate = Gate(monkeypatch, owner, name)
-    late = gate.stop(lambda: call(first))
-    assert call(second)
-    gate.open()
-    assert late.result(TIMEOUT).code == Code.ALREADY_EXISTS
-
-
 # Recording while others write
 
 
@@ -265,18 +241,6 @@ def test_two_parallel_recordings_of_the_same_results_count_them_once(rounds):
 
 
 # Deleting while others write
-
-
-@pytest.mark.databases("postgresql")
-def test_a_repeat_is_refused_if_its_source_is_deleted_during_the_copy(monkeypatch):
-    """On SQLite this cannot happen: it has a single lock for all writers."""
-    source = make_batch("source", 5)
-    gate = Gate(monkeypatch, batch_manager, "copy_profiles")
-    repeating = gate.stop(lambda: BatchManager().repeat_batch(source.pk))
-    assert BatchManager().delete_batch(source.pk) is True
-    gate.open()
-    assert repeating.result(TIMEOUT).code == Code.NOT_FOUND
-    assert not Batch.everything.exists()
 
 
 #: Each also writes to a batch that somebody may be shifting.

@@ -9,6 +9,7 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
+from batches import batch_manager
 from batches.batch_manager import BatchManager
 from batches.conf import command_line
 from batches.management.batch import changing
@@ -287,6 +288,13 @@ def test_the_profiles_of_a_list_are_counted_again():
     found.refresh_from_db()
     assert (found.total_profiles, found.version) == (3, 2)
     assert (last_line().action, last_line().list, last_line().message) == ("repair_rows", found, "counted 3 profiles")
+
+
+def test_a_list_that_is_deleted_during_the_repair_needs_none(monkeypatch):
+    found = make_list("News", 3)
+    assert BatchManager().delete_list(found.pk)
+    monkeypatch.setattr(batch_manager, "find_miscounted", lambda: [found])
+    assert BatchManager().repair_rows() == 0
 
 
 def test_an_interrupted_deletion_is_completed(monkeypatch):
