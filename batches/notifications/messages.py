@@ -6,6 +6,7 @@ first one counts.
 """
 
 import json
+import re
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +19,16 @@ from django.db.models import Count, OuterRef, Q, QuerySet, Subquery
 from django.db.models.expressions import Combinable
 from django.db.models.functions import Coalesce, Now
 
-from batches.models import Attempt, Batch, BatchProfile, Event, StoryResult, Subscription, WebhookDelivery
+from batches.models import (
+    Attempt,
+    Batch,
+    BatchProfile,
+    Event,
+    Profile,
+    StoryResult,
+    Subscription,
+    WebhookDelivery,
+)
 from batches.text import one_line
 
 from .outbox import make_delivery, render_payload
@@ -55,7 +65,9 @@ def prepare(delivery: WebhookDelivery) -> None:
     if data is None:
         unprepared.delete()
     else:
-        unprepared.update(payload=render_payload(delivery.event_id, delivery.type, data))
+        payload = render_payload(delivery.event_id, delivery.type, data)
+        unprepared.update(payload=payload)
+        remove_forgotten(payload)
 
 
 # Runs
@@ -236,6 +248,7 @@ def merge_parts(subscription_id: uuid.UUID) -> None:
         WebhookDelivery.objects.filter(pk__in=[part.pk for part in parts]).update(
             next_attempt_at=None, delivered_at=Now()
         )
+    remove_forgotten(payload)
 
 
 def describe_digest(parts: Sequence[WebhookDelivery]) -> dict[str, Any]:
@@ -273,6 +286,13 @@ def forget_profile(profile_id: int) -> None:
     for delivery in WebhookDelivery.objects.filter(payload__contains=f'"profile":{profile_id},').order_by("pk"):
         left = json.dumps(leave_out(json.loads(delivery.payload), profile_id), separators=(",", ":"))
         WebhookDelivery.objects.filter(pk=delivery.pk, payload=delivery.payload).update(payload=left)
+
+
+def remove_forgotten(payload: str) -> None:
+    """Remove profiles that were forgotten while this stored payload was prepared."""
+    named = set(map(int, re.findall(r'"profile":(\d+),', payload)))
+    for profile_id in named.difference(Profile.objects.filter(pk__in=named).values_list("pk", flat=True)):
+        forget_profile(profile_id)
 
 
 def leave_out(value: Any, profile_id: int) -> Any:

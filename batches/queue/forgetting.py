@@ -16,8 +16,8 @@ from dataclasses import astuple, dataclass
 
 from django.apps import apps
 from django.db import transaction
-from django.db.models import F, QuerySet, Value
-from django.db.models.functions import Replace
+from django.db.models import F, Q, QuerySet, Value
+from django.db.models.functions import Now, Replace
 
 from batches.limits import MAX_NAME
 from batches.models import (
@@ -52,6 +52,9 @@ if apps.is_installed("django.contrib.admin"):
 
 #: Batches that one transaction changes under the lock of the queue. 100 held it for 0.3 s on a busy machine.
 BATCHES_AT_ONCE = 20
+
+#: How often it begins again because others have stored the profile in the meantime.
+ATTEMPTS = 10
 
 #: Replaces an address in the log and in other texts.
 FORGOTTEN = "(forgotten)"
@@ -89,6 +92,12 @@ def count_traces(profiles: Collection[Profile]) -> Traces:
     )
 
 
+class BeingStored(Refused):
+    def __init__(self) -> None:
+        message = Sentence("A batch or a list with this profile is being stored. Try again in a minute.")
+        super().__init__(Code.BEING_ADDED, message)
+
+
 class ForgetCalls(ListCalls):
     @refusable
     def forget_profile(self, profile_id: object) -> Traces:
@@ -99,9 +108,13 @@ class ForgetCalls(ListCalls):
         """
         found = find_profile(profile_id)
         traces = count_traces([found])
-        self._forget_in_batches(found)
-        while not self._delete_profile(found, traces):
+        for _ in range(ATTEMPTS):
             self._forget_in_batches(found)
+            if self._delete_profile(found, traces):
+                break
+        else:
+            raise BeingStored
+        erase_lines(find_lines_with(found.url))  # somebody may have accepted a redirect to it
         messages.forget_profile(found.pk)  # a message may have been prepared from the remaining rows
         return traces
 
@@ -109,8 +122,7 @@ class ForgetCalls(ListCalls):
         """Raises Refused if one of them is being stored: its number of profiles is not known yet."""
         adding = Batch.everything.in_preparation().filter(profiles__profile=found)
         if adding.exists() or find_new_memberships(found).exists():
-            message = Sentence("A batch or a list with this profile is being stored. Try again in a minute.")
-            raise Refused(Code.BEING_ADDED, message)
+            raise BeingStored
         finish_resets()  # until then, counters and rows differ
         remove_rows(StoryResult.objects.filter(profile=found, batch=None))
         batch_ids = find_batches_with(found)
@@ -119,8 +131,9 @@ class ForgetCalls(ListCalls):
                 self._forget_in(found, batch_ids[first : first + BATCHES_AT_ONCE])
 
     def _forget_in(self, found: Profile, batch_ids: Collection[uuid.UUID]) -> None:
-        locked = Batch.everything.select_for_update(no_key=True).filter(pk__in=batch_ids, reset_after=None)
-        batches = list(locked.exclude(pk__in=Batch.everything.in_preparation().values("pk")).order_by("pk"))
+        # Of a deleted batch, nobody reads the counters, whether they are exact or not.
+        wanted = Q(deleted_at=None, reset_after=None) | Q(deleted_at__lte=Now())
+        batches = list(Batch.everything.select_for_update(no_key=True).filter(wanted, pk__in=batch_ids).order_by("pk"))
         for batch in batches:
             if batch.status == Batch.Status.RUNNING:  # waits for results that are just being recorded
                 end_leases(batch, ())
@@ -186,7 +199,7 @@ def uncount_rows(found: Profile, batches: Collection[Batch]) -> None:
     for status, batch_ids in by_status.items():
         counters = ["completed_profiles", COUNTER_OF[status]] if status in COUNTER_OF else []
         less = {name: F(name) - 1 for name in ["total_profiles", *counters]}
-        Batch.everything.filter(pk__in=batch_ids).update(**less)
+        Batch.objects.filter(pk__in=batch_ids).update(**less)
     rows.delete()
     Attempt.objects.filter(profile=found, batch__in=batches).delete()
 
@@ -230,13 +243,17 @@ def find_lines_with(address: str) -> list[int]:
 
 
 def erase_from_texts(found: Profile, lines: Collection[int]) -> None:
-    BatchLog.objects.filter(pk__in=lines).update(message=FORGOTTEN)
+    erase_lines(lines)
     Redirect.objects.filter(url=found.url).delete()  # of other profiles to this one
     replace_in(StoredResponse.objects.all(), "body", f'"{found.url}"')
     if apps.is_installed("django.contrib.admin"):  # the admin's history names each edited row
         names = {found.url[:MAX_NAME], found.name[:MAX_NAME]} - {""}
         edited = LogEntry.objects.filter(content_type__app_label="batches", content_type__model="listprofile")
         edited.filter(object_repr__in=names).update(object_repr=FORGOTTEN)
+
+
+def erase_lines(lines: Collection[int]) -> None:
+    BatchLog.objects.filter(pk__in=lines).update(message=FORGOTTEN)
 
 
 def replace_in(texts: QuerySet[StoredResponse], field: str, quoted: str) -> None:

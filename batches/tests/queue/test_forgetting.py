@@ -32,6 +32,7 @@ from batches.tests.support.factories import (
     record,
     record_one,
     row_statuses,
+    run_list,
     start_run,
     subscribe,
     unchanged,
@@ -238,9 +239,11 @@ def test_a_batch_is_counted_correctly_while_its_rows_are_being_reset(manager, mo
 
 
 @pytest.mark.parametrize("is_purged", [False, True])
-def test_rows_and_stories_of_deleted_batches_go_too(is_purged, manager):
+@pytest.mark.parametrize("is_reset", [False, True])
+def test_rows_and_stories_of_deleted_batches_go_too(is_purged, is_reset, manager):
     it = half_checked("paused")
-    Batch.objects.filter(pk=it.pk).update(deleted_at=Now())
+    reset = {"completed_profiles": 0, "successful_checks": 0, "failed_checks": 0, "reset_after": 0} if is_reset else {}
+    Batch.objects.filter(pk=it.pk).update(deleted_at=Now(), **reset)
     if is_purged:
         manager.purge_deleted()
     forget()
@@ -318,6 +321,40 @@ def test_it_waits_for_a_recording_in_progress_and_counts_its_results(manager, mo
     assert_sound()
 
 
+def test_a_redirect_to_it_that_is_accepted_at_the_same_time_leaves_no_trace(monkeypatch):
+    make_batch("it", 2)
+    settle_all, accepted = forgetting.settle_all, []
+
+    def accept_first():
+        if not accepted:
+            accepted.append(BatchManager().accept_redirect(propose_redirect("https://other.example/", OURS).pk))
+        settle_all()
+
+    monkeypatch.setattr(forgetting, "settle_all", accept_first)
+    forget()
+    assert all(accepted)
+    assert naming(OURS) == set()
+
+
+@pytest.mark.parametrize("is_digest", [False, True])
+def test_a_message_that_is_prepared_at_the_same_time_does_not_have_it(is_digest, monkeypatch):
+    people = make_list("people", 2)
+    subscribe(people, digest_hour=(timezone.now().hour + 12) % 24 if is_digest else None)
+    run_list(people, ok("ours"), ok("other"))
+    if is_digest:
+        messages.prepare_messages()
+        WebhookDelivery.objects.update(next_attempt_at=timezone.now())
+    gate = Gate(monkeypatch, messages, "render_payload")
+    preparing = gate.stop(messages.prepare_messages)
+    if is_digest and connection.vendor == "sqlite":
+        gate.open()  # its transaction locks everybody out
+    forget()
+    gate.open()
+    preparing.result(TIMEOUT)
+    payloads = list(WebhookDelivery.objects.order_by("pk").values_list("payload", flat=True))
+    assert all('"other"' in payload and '"ours"' not in payload for payload in payloads)
+
+
 #: The functions that are called after the profile was read, and before its row is committed.
 STORING = {
     "a batch": (contents, "partition_of", lambda: BatchManager().create_batch("new", urls(2))),
@@ -345,6 +382,13 @@ def test_storing_a_row_for_it_keeps_it_until_then(monkeypatch, what):
     assert answer or answer.code == Code.BEING_ADDED
     assert answer or BatchManager().forget_profile(ours.pk)
     assert naming(OURS) == set()
+    assert_sound()
+
+
+def test_it_is_refused_when_others_store_it_again_and_again(manager, monkeypatch):
+    make_batch("it", 1)
+    monkeypatch.setattr(BatchManager, "_forget_in", lambda *arguments: None)
+    assert manager.forget_profile(Profile.objects.get().pk).code == Code.BEING_ADDED
     assert_sound()
 
 
