@@ -81,9 +81,11 @@ def hash_text(text: str) -> str:
 HTML_BREAK = re.compile(r"</?(?:br|p|div|li|ul|ol|h[1-6]|t[dhr])(?:\s[^<>]*)?/?>", re.IGNORECASE)
 HTML_TAG = re.compile(
     r"</?(?:a|abbr|b|big|cite|code|del|dfn|em|font|i|img|ins|kbd|mark|q|s|samp|small|span|strike|strong|sub|sup|tt|u|var|wbr)"
-    r"(?:\s[^<>]*)?/?>|<!--.*?(?:-->|\Z)|<!\[CDATA\[|\]\]>",  # some generators escape the marks of a section
+    r"(?:\s[^<>]*)?/?>|<!--.*?(?:-->|\Z)",
     re.IGNORECASE | re.DOTALL,
 )
+# Some generators escape the marks of a section.
+SECTION = re.compile(r"<!\[CDATA\[(.*?)(?:\]\]>|\Z)", re.DOTALL)
 # Control characters in the place of Windows-1252's, which were meant: browsers do the same.
 WINDOWS_1252 = {code: bytes([code]).decode("cp1252", "ignore") for code in range(0x80, 0xA0)}
 
@@ -92,7 +94,7 @@ def strip_markup(markup: str) -> str:
     """Return a title as text: without tags and entities, white space collapsed, at most MAX_TITLE characters."""
     markup = markup[: 20 * MAX_TITLE]
     if "<" in markup:
-        markup = HTML_TAG.sub("", HTML_BREAK.sub(" ", markup))
+        markup = HTML_TAG.sub("", HTML_BREAK.sub(" ", SECTION.sub(r"\1", markup)))
     if "&" in markup:
         markup = html.unescape(markup)
     if not markup.isprintable():
