@@ -265,7 +265,7 @@ def _purge(
             model.everything.filter(pk__in=deleted[first : first + PURGE_CHUNK]).delete()
 
 
-def purge_rows(batch_id: uuid.UUID, should_stop: Callable[[], bool] = lambda: False) -> None:
+def purge_rows(batch_id: uuid.UUID, should_stop: Callable[[], bool]) -> None:
     """Remove the rows of a deleted batch in bounded transactions. Its stories are kept, without a batch."""
     remove_rows(BatchProfile.objects.filter(batch=batch_id), should_stop)
     remove_rows(Attempt.objects.filter(batch=batch_id), should_stop)

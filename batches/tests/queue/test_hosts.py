@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 import pytest
+from django.db import transaction
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -11,7 +12,7 @@ from batches.limits import MAX_HOST
 from batches.models import Host
 from batches.queue import hosts
 from batches.queue.hosts import hear_of_hosts, recall_hosts, remember_hosts
-from batches.tests.support.threads import run_in_threads
+from batches.tests.support.threads import TIMEOUT, in_thread, run_in_threads
 
 pytestmark = pytest.mark.django_db
 
@@ -58,6 +59,18 @@ def test_workers_learn_the_limits_that_hosts_have_recently_asked_of_others():
     assert [note.name for note in hear_of_hosts()] == ["new.example"]
     remember_hosts([HostNote("old.example", 30.0, 2)])
     assert {note.name for note in hear_of_hosts()} == {"old.example", "new.example"}
+
+
+@pytest.mark.databases("postgresql")
+@pytest.mark.django_db(transaction=True)
+def test_hosts_are_written_in_the_order_of_their_names_and_one_that_is_locked_is_not_deleted():
+    """Otherwise workers could deadlock."""
+    remember_hosts([HostNote(name, 60.0) for name in ("b.example", "a.example")])
+    assert list(Host.objects.order_by("pk").values_list("name", flat=True)) == ["a.example", "b.example"]
+    with transaction.atomic():
+        Host.objects.select_for_update().get(name="a.example")
+        in_thread(lambda: remember_hosts([HostNote("a.example")])).result(TIMEOUT)
+    assert Host.objects.count() == 2
 
 
 @pytest.mark.databases("postgresql")

@@ -11,7 +11,7 @@ from batches.checking import queries
 from batches.lists.imports import ProfileAddress
 from batches.models import Batch, BatchLog, ListProfile, Profile, ProfileList, Redirect, StoryResult
 from batches.queue.members import ListChange
-from batches.queue.refusals import Code
+from batches.queue.refusals import Code, Refused
 from batches.tests.support.factories import (
     assert_consistent,
     failed,
@@ -167,6 +167,14 @@ def test_removing_more_than_a_tenth_has_to_be_allowed(size, wanted, message, cha
         refusal = manager.sync_list(found.pk, wanted)
     assert (refusal.code, refusal.message) == (Code.TOO_MANY_REMOVALS, message)
     assert manager.sync_list(found.pk, wanted, allow_removals=True) == change
+
+
+def test_removals_are_counted_again_when_the_list_is_edited(manager):
+    found = make_list(profiles=10)
+    with manager.preparing_sync(found.pk, urls(10)) as sync:
+        assert manager.add_profiles(found.pk, urls(20))
+        with pytest.raises(Refused, match="more than a tenth"):
+            sync(None)
 
 
 # Correcting an address

@@ -167,6 +167,18 @@ def test_a_subscription_that_ends_while_it_is_changed_ends_afterwards(monkeypatc
 
 @pytest.mark.databases("postgresql")
 @pytest.mark.django_db(transaction=True)
+def test_a_list_that_is_deleted_at_the_same_time_takes_the_new_subscription_with_it(found, monkeypatch):
+    gate = Gate(monkeypatch, Subscription.objects, "create")
+    subscribing = gate.stop(lambda: subscribe(found))
+    deleting = in_thread(lambda: BatchManager().delete_list(found.pk))
+    wait_for_lock(deleting)
+    gate.open()
+    assert (subscribing.result(TIMEOUT).list, deleting.result(TIMEOUT)) == (found, True)
+    assert not Subscription.objects.exists()
+
+
+@pytest.mark.databases("postgresql")
+@pytest.mark.django_db(transaction=True)
 def test_the_deletion_of_a_webhook_locks_its_subscriptions_first(found):
     """As the events do, or both could wait for each other."""
     subscribe(found, HOOK, channel="webhook")
