@@ -120,7 +120,18 @@ class SearchFilter(filters.CharFilter):  # type: ignore[misc]
         return rows
 
 
-class BulkFilters(filters.FilterSet):  # type: ignore[misc]
+class FilterSet(filters.FilterSet):  # type: ignore[misc]
+    """Its errors name the choices of a parameter."""
+
+    def get_form_class(self) -> Any:
+        form = super().get_form_class()
+        for field in form.base_fields.values():
+            if choices := [value for value, _ in getattr(field, "choices", ()) if value]:
+                field.error_messages["invalid_choice"] = f"Use one of {', '.join(choices)}."
+        return form
+
+
+class BulkFilters(FilterSet):
     status = ChoicesFilter(Batch.Status.choices)
     priority = IntegerFilter(min_value=MIN_PRIORITY, max_value=MAX_PRIORITY, help_text="Exactly this priority.")
     checker = filters.CharFilter(max_length=MAX_CHECKER, help_text="The name of the checker.")
@@ -140,7 +151,7 @@ class BatchFilters(BulkFilters):
     )
 
 
-class ListFilters(filters.FilterSet):  # type: ignore[misc]
+class ListFilters(FilterSet):
     priority = IntegerFilter(min_value=MIN_PRIORITY, max_value=MAX_PRIORITY, help_text="Exactly this priority.")
     checker = filters.CharFilter(max_length=MAX_CHECKER, help_text="The name of the checker.")
     name = filters.CharFilter(lookup_expr="icontains", max_length=MAX_NAME, help_text=f"Part of the name; {ANY_CASE}")
@@ -156,7 +167,7 @@ class ListFilters(filters.FilterSet):  # type: ignore[misc]
     )
 
 
-class MemberFilters(filters.FilterSet):  # type: ignore[misc]
+class MemberFilters(FilterSet):
     host = HostFilter("profile__url")
     failing = FlagFilter(method="filter_failing", help_text="Whether the last check failed.")
     search = SearchFilter("profile__url", "profile__name", help_text="Words in the address or the name.")
@@ -165,21 +176,21 @@ class MemberFilters(filters.FilterSet):  # type: ignore[misc]
         return members.exclude(profile__last_error="") if value else members.filter(profile__last_error="")
 
 
-class FeedFilters(filters.FilterSet):  # type: ignore[misc]
+class FeedFilters(FilterSet):
     list = filters.UUIDFilter(help_text="Of the profiles of this list.")
 
 
-class RedirectFilters(filters.FilterSet):  # type: ignore[misc]
+class RedirectFilters(FilterSet):
     host = HostFilter("profile__url")
     search = SearchFilter("profile__url", "profile__name", "url", help_text="Words in an address or the name.")
 
 
-class SubscriptionFilters(filters.FilterSet):  # type: ignore[misc]
+class SubscriptionFilters(FilterSet):
     channel = ChoicesFilter(Subscription.Channel.choices)
     is_active = FlagFilter(help_text="Whether its messages are sent.")
 
 
-class RowFilters(filters.FilterSet):  # type: ignore[misc]
+class RowFilters(FilterSet):
     status = ChoicesFilter(BatchProfile.Status.choices)
     error = filters.CharFilter(max_length=MAX_ERROR, help_text="Exactly this error.")
     error_contains = filters.CharFilter(
@@ -199,17 +210,17 @@ class RowFilters(filters.FilterSet):  # type: ignore[misc]
         return filter_by_change(rows, find_previous(batch), Change(value))
 
 
-class AttemptFilters(filters.FilterSet):  # type: ignore[misc]
+class AttemptFilters(FilterSet):
     status = filters.ChoiceFilter(choices=[("ok", "ok"), ("failed", "failed")], help_text="How the check ended.")
     error = filters.CharFilter(max_length=MAX_ERROR, help_text="Exactly this error.")
     profile = IntegerFilter(min_value=1, max_value=MAX_ID, help_text="The id of the profile.")
 
 
-class NoFilters(filters.FilterSet):  # type: ignore[misc]
+class NoFilters(FilterSet):
     """For a list without filters: it takes only the parameters of pages."""
 
 
-class LogFilters(filters.FilterSet):  # type: ignore[misc]
+class LogFilters(FilterSet):
     action = filters.CharFilter(max_length=MAX_ACTION, help_text="The name of the action, such as `pause_batch`.")
     channel = ChoicesFilter(Channel.choices)
     actor = filters.CharFilter(max_length=MAX_ACTOR, help_text="Exactly this user or worker.")
@@ -228,7 +239,7 @@ class BaselineFilter(filters.ChoiceFilter):  # type: ignore[misc]
         return stories if value == "include" else stories.filter(is_baseline=value == "only")
 
 
-class BatchStoryFilters(filters.FilterSet):  # type: ignore[misc]
+class BatchStoryFilters(FilterSet):
     baseline = BaselineFilter()
     profile = IntegerFilter(min_value=1, max_value=MAX_ID, help_text="The id of the profile.")
     found_after = MomentFilter("found_at", "gte")
@@ -242,7 +253,7 @@ class StoryFilters(BatchStoryFilters):
     batch = filters.UUIDFilter(help_text="The batch that found the story.")
 
 
-class ProfileFilters(filters.FilterSet):  # type: ignore[misc]
+class ProfileFilters(FilterSet):
     host = HostFilter("url")
     failing = FlagFilter(method="filter_failing", help_text="Whether the last check failed.")
     resting = FlagFilter(method="filter_resting", help_text="Whether scheduled runs leave the profile out now.")
@@ -260,7 +271,7 @@ class ProfileFilters(filters.FilterSet):  # type: ignore[misc]
         return profiles.resting() if value else profiles.exclude(pk__in=profiles.resting())
 
 
-class HostFilters(filters.FilterSet):  # type: ignore[misc]
+class HostFilters(FilterSet):
     search = filters.CharFilter(max_length=MAX_HOST_AND_PORT, help_text="Part of the host's name.")
     limit = IntegerFilter(
         min_value=1, max_value=MAX_HOSTS, help_text=f"At most this many hosts; {MAX_HOSTS} unless given."

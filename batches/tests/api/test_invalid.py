@@ -132,6 +132,11 @@ def test_missing_fields_and_those_that_exclude_each_other_are_refused_by_name(cl
         ("batches/bulk/", {"action": "delete", "ids": 5}, "ids: Send a list."),
         ("queue/subscriptions/", SUBSCRIBE, "topics.0: Use one of held, no_worker."),
         ("batches/bulk/", {"action": "delete", "filter": {}}, "filter: The filter is empty."),
+        (
+            "batches/bulk/",
+            {"action": "delete", "filter": {"status": "x"}},
+            "filter.status: Use one of queued, running, paused, done, error.",
+        ),
         ("batches/bulk/", {"action": "delete", "filter": {"search": " "}}, "filter.search: The filter is empty."),
     ],
 )
