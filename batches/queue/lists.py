@@ -366,7 +366,9 @@ def give_address(old: str, new: str) -> None:
         with transaction.atomic():
             Profile.objects.filter(url=old).update(url=new, **NO_MEMORY)
     except IntegrityError as error:
-        message = Sentence("%(new)s is already a profile. Remove %(old)s, then add %(new)s.", old=old, new=new)
+        message = Sentence(
+            "The address %(new)s is already a profile. Remove %(old)s, then add %(new)s.", old=old, new=new
+        )
         raise Refused(Code.ALREADY_EXISTS, message) from error
     Redirect.objects.filter(profile__url=new).delete()
 

@@ -49,7 +49,7 @@ class RedirectCalls(ListCalls):
             profiles = Profile.objects.select_for_update(no_key=True).filter(url__in=urls).order_by("pk")
             by_url = {profile.url: profile for profile in profiles}
             if find_proposal(redirect_id).url != found.url or expected_url not in {None, found.url}:
-                message = Sentence("%(address)s redirects to another address now.", address=found.profile.url)
+                message = Sentence("The address %(address)s redirects to another one now.", address=found.profile.url)
                 raise Refused(Code.STALE_VERSION, message)
             accepted = _move(by_url[found.profile.url], found.url, by_url.get(found.url))
             Redirect.objects.filter(profile=found.profile).delete()
@@ -83,7 +83,7 @@ def _move(old: Profile, new_url: str, target: Profile | None) -> AcceptedRedirec
         with transaction.atomic():
             old.save(update_fields=["url"])
     except IntegrityError as error:
-        message = Sentence("%(address)s has just become a profile. Try again.", address=new_url)
+        message = Sentence("The address %(address)s has just become a profile. Try again.", address=new_url)
         raise Refused(Code.STALE_VERSION, message) from error
     return AcceptedRedirect(old.pk, old_url, new_url, merged=False)
 

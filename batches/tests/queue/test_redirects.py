@@ -162,4 +162,5 @@ def test_a_target_that_becomes_a_profile_at_the_same_time_is_refused(manager, mo
 
     monkeypatch.setattr(redirect_calls, "find_proposal", find_twice)
     with unchanged():
-        assert manager.accept_redirect(redirect.pk).message == f"{NEW} has just become a profile. Try again."
+        refusal = manager.accept_redirect(redirect.pk)
+        assert refusal.message == f"The address {NEW} has just become a profile. Try again."
