@@ -133,6 +133,7 @@ def outcome(*answers):
     return [answer.code if isinstance(answer, Refusal) else type(answer) for answer in answers], rows
 
 
+@pytest.mark.slow
 @pytest.mark.databases("postgresql")
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize(
