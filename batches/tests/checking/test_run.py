@@ -748,6 +748,23 @@ def test_a_worker_that_is_stopped_while_it_claims_a_run_starts_no_check(script, 
     assert_released(batch)
 
 
+def test_a_worker_that_is_stopped_while_it_reads_profiles_does_not_check_them(script, around):
+    batch = scripted(3)
+    checked = script()
+    worker = Worker(finished=nothing_left)
+
+    async def be_stopped(proceed, *_):
+        page = await proceed()
+        os.kill(os.getpid(), signal.SIGTERM)
+        await worker._stop.wait()
+        return page
+
+    around("fetch_pending", be_stopped)
+    worker.work()
+    assert checked == []
+    assert_released(batch)
+
+
 def assert_released(batch):
     """It is running without an owner, so the next worker need not wait."""
     left = values_of(batch.pk)

@@ -136,6 +136,12 @@ def test_a_failed_import_is_purged_at_once(call, source, manager, at_each_chunk)
     assert_only_the_source_is_left()
 
 
+def test_what_is_not_revealed_is_purged(manager):
+    with manager.preparing_batch("new", urls(3)):
+        assert Batch.everything.exists()
+    assert not Batch.everything.exists()
+
+
 def test_under_the_lock_of_the_queue_no_row_of_a_profile_is_written(call, source, manager):
     with CaptureQueriesContext(connection) as captured:
         assert call(manager, source)
