@@ -1,5 +1,8 @@
 """Permanent redirects of profiles: lists them, and accepts some or all of them."""
 
+from collections.abc import Sequence
+from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 from django.db.models import QuerySet
@@ -18,7 +21,7 @@ from .batch_requests import AcceptBody
 from .calls import LIST, ListViewSet, ManagerView, parse_body
 from .filters import RedirectFilters
 from .schema import describe
-from .serializers import AcceptedSerializer, RedirectSerializer
+from .serializers import AcceptedSerializer, AcceptOutcomeSerializer, RedirectSerializer
 
 
 class Redirects(ManagerView, ListViewSet[Redirect]):
@@ -44,35 +47,47 @@ class Redirects(ManagerView, ListViewSet[Redirect]):
         replaces the old one and receives its stories. With `dry_run` the response only reports what would change.
         """
         body = parse_body(AcceptBody, request)
-        redirects = self.select(body)
-        chosen = list(redirects[:MAX_BULK])
-        left = redirects.count() - len(chosen)
         if body["dry_run"]:
-            return self.respond(body, left, {found.pk: plan(found) for found in chosen})
-        return self.run_once(lambda: self.respond(body, left, self.accept_all(chosen)))
+            chosen, left = self.choose(body)
+            return Response(sum_up([render(pk, plan(pk, found)) for pk, found in chosen], left))
+        return self.run_steps_once(
+            lambda: self.select(body), lambda items: nullcontext(partial(self.run, items)), sum_up
+        )
 
-    def select(self, body: dict[str, Any]) -> QuerySet[Redirect]:
+    def choose(self, body: dict[str, Any]) -> tuple[list[tuple[int, Redirect | None]], int]:
+        """The chosen redirects by ID, and how many are left."""
         redirects = self.get_queryset()
         if "ids" in body:
-            return redirects.filter(pk__in=body["ids"])
-        return redirects.filter(match_host("profile__url", body["host"])) if "host" in body else redirects
+            by_id = redirects.in_bulk(body["ids"])
+            return [(pk, by_id.get(pk)) for pk in body["ids"]], 0
+        if "host" in body:
+            redirects = redirects.filter(match_host("profile__url", body["host"]))
+        chosen: list[tuple[int, Redirect | None]] = [(found.pk, found) for found in redirects[:MAX_BULK]]
+        return chosen, redirects.count() - len(chosen)
 
-    def accept_all(self, chosen: list[Redirect]) -> dict[int, AcceptedRedirect | Refusal]:
-        results = self.manager.accept_redirects(chosen)
-        return {found.pk: result for found, result in zip(chosen, results, strict=True)}
+    def select(self, body: dict[str, Any]) -> tuple[list[tuple[int, str]], int]:
+        """Their IDs with the new addresses, and how many are left."""
+        chosen, left = self.choose(body)
+        return [(pk, found.url if found else "") for pk, found in chosen], left
 
-    def respond(self, body: dict[str, Any], left: int, results: dict[int, AcceptedRedirect | Refusal]) -> Response:
-        outcomes = [
-            {"id": pk, "result": results[pk] if pk in results else NotFound(pk, NO_REDIRECT).refusal}
-            for pk in body.get("ids", results)
-        ]
-        done = sum(bool(outcome["result"]) for outcome in outcomes)
-        facts = {"done": done, "refused": len(outcomes) - done, "left": left, "outcomes": outcomes}
-        return Response(AcceptedSerializer(facts).data)
+    def run(self, items: Sequence[tuple[int, str]]) -> list[Any]:
+        return [render(pk, self.manager.accept_redirect(pk, expected_url=url)) for pk, url in items]
 
 
-def plan(found: Any) -> AcceptedRedirect:
+def render(pk: int, result: AcceptedRedirect | Refusal) -> Any:
+    return AcceptOutcomeSerializer({"id": pk, "result": result}).data
+
+
+def sum_up(outcomes: list[Any], left: int) -> dict[str, Any]:
+    """In the form of `AcceptedSerializer`."""
+    done = sum(outcome["code"] is None for outcome in outcomes)
+    return {"done": done, "refused": len(outcomes) - done, "left": left, "outcomes": outcomes}
+
+
+def plan(pk: int, found: Any) -> AcceptedRedirect | Refusal:
     """The effect of accepting it."""
+    if found is None:
+        return NotFound(pk, NO_REDIRECT).refusal
     return AcceptedRedirect(found.target_id or found.profile_id, found.profile.url, found.url, found.merges)
 
 

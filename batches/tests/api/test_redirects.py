@@ -1,7 +1,10 @@
 """Permanent redirects: the list, and accepting some by id or all at a host, with the outcome of each."""
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
+from batches.api import idempotency
 from batches.models import BatchLog, Profile, Redirect
 from batches.models.vocabulary import REDIRECT, as_dict
 from batches.tests.support.factories import propose_redirect
@@ -69,3 +72,17 @@ def test_a_request_accepts_a_thousand_at_most(client, proposed, monkeypatch):
     assert accept(client, all=True)["left"] == 1
     assert accept(client, all=True)["left"] == 0
     assert accept(client, all=True) == {"done": 0, "refused": 0, "left": 0, "outcomes": []}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_with_a_key_a_few_at_a_time_are_accepted_in_a_transaction(client, proposed, monkeypatch):
+    """Each merge locks the leases, so that no result is recorded until its transaction ends."""
+    monkeypatch.setattr(idempotency, "STEP", 1)
+    path, body, headers = "/api/v1/redirects/accept/", {"all": True}, {"Idempotency-Key": "k"}
+    with CaptureQueriesContext(connection) as captured:
+        first = client.post(path, body, headers=headers)
+    transactions = "".join(query["sql"] for query in captured).split("COMMIT")
+    changes = [sqls.count('INSERT INTO "batches_batchlog"') for sqls in transactions]
+    assert [number for number in changes if number] == [1, 1]
+    assert first.json()["done"] == 2
+    assert client.post(path, body, headers=headers).content == first.content
