@@ -12,6 +12,7 @@ from batches.limits import MAX_QUOTE
 from batches.text import Sentence
 
 from .addresses import InvalidAddress, normalise_address
+from .exports import unescape
 from .fields import ADDRESS_FIELDS, NAME_FIELDS, rank, rank_fields, simplify
 from .imports import Collector, InvalidList, clean_line
 from .source import MAX_LINE, ListSource, find_first_line
@@ -58,7 +59,7 @@ def read_csv(source: ListSource, collector: Collector) -> None:
         raise InvalidList(message)
     for number, row in read_rows(source.read_lines(), layout.delimiter, collector.reject):
         if number > layout.header:
-            collector.add(number, _first_of(row, layout.addresses or [0]), _first_of(row, layout.names))
+            collector.add(number, _first_of(row, layout.addresses or [0]), unescape(_first_of(row, layout.names)))
 
 
 def is_table(head: str) -> bool:
@@ -155,7 +156,11 @@ def _lay_out(lines: Sequence[Line], delimiter: str) -> Layout:
     if not known:
         header = max((number for number, _ in takewhile(lambda row: not _may_be_entry(row[1]), above)), default=0)
     addresses = _choose_addresses(fields, known, found)
-    names = [column for column in map(fields.index, rank(fields, NAME_COLUMNS)) if column not in {*addresses, *found}]
+    names = [  # a name may be an address, too
+        column
+        for column in map(fields.index, rank(fields, NAME_COLUMNS))
+        if column not in addresses and (column not in found or simplify(fields[column]) in NAME_FIELDS)
+    ]
     if not known and len(addresses) == 1 and max(len(row) for _, row in rows) == 2:
         names = [1 - addresses[0]]
     matches = sum(any(_is_address(cell) for cell in _cells(row, addresses)) for _, row in rows)

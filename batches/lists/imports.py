@@ -124,7 +124,7 @@ class Collector:
         if known is not None:
             self.duplicates += 1
         if not known:
-            self.names[url] = clean_line(name, MAX_NAME)
+            self.names[url] = clean_line(name, MAX_NAME) if name != text else ""  # OPML requires a text
 
     def reject(self, line: int, text: str, reason: str) -> None:
         self.rejects.append(Reject(line, clean_line(text, MAX_QUOTE), reason))

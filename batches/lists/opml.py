@@ -130,8 +130,9 @@ def _add_outline(line: int, attributes: Attributes, collector: Collector) -> boo
 
 def _first_of(values: dict[str, str], fields: Sequence[str]) -> str:
     for field in fields:
-        if value := values[field][1:-1].strip():
-            return _ENTITY.sub(_decode_entity, value) if "&" in value else value
+        value = values[field][1:-1]
+        if text := (_ENTITY.sub(_decode_entity, value) if "&" in value else value).strip():
+            return text
     return ""
 
 

@@ -103,6 +103,8 @@ FIELDS = {
         opml(f'<outline text="1" title="one" xmlUrl="{A}"/><outline text="two" title="" xmlUrl="{B}"/>'),
         [ONE, TWO],
     ),
+    "blanks before text": (opml(f'<outline text="one" title="&#9;" xmlUrl="{A}"/>'), [ONE]),
+    "the address instead of a name": (opml(f'<outline text="{A}?a&amp;b" xmlUrl="{A}?a&amp;b"/>'), [(f"{A}?a&b", "")]),
     "a link": (opml(f'<outline type="link" text="one" url="{A}"/>'), [ONE]),
     "another list": (opml(f'{outlines(A)}<outline type="include" url="{B}list.opml"/>'), [A], [(2, INCLUDES)]),
     "folders, notes and settings": (
@@ -131,6 +133,7 @@ COLUMNS = {
     "a column of names that is called a blog": (f"Blog,Adresse\none,{A}\ntwo,{B}\n", [ONE, TWO]),
     "a postal address": (f"Name,Address,Website\none,1 Main Street,{A}\ntwo,2 Main Street,{B}\n", [ONE, TWO]),
     "feeds before pages, and pages without feeds": (f"Website,Feed URL\n{C},{A}\n{B},\n", [A, B]),
+    "a name that is an address": (f"url,name\n{A},one\n{B},{C}\n", [ONE, (B, C)]),
     "our own exports": (f"url,name,feed_url\n{A},one,{C}\n{B},two,\n", [ONE, TWO]),
     "no header": (f"one,{A}\ntwo,{B}\n", [ONE, TWO]),
     "no header, the address first": (f"{A},one\n{B},two\n", [ONE, TWO]),

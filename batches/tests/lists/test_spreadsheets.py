@@ -10,7 +10,9 @@ from types import SimpleNamespace
 import pytest
 from lxml import etree
 
-from batches.lists.exports import COLUMNS, EXPORTERS, FORMULA, STORY_COLUMNS, STORY_EXPORTERS
+from batches.lists.exports import COLUMNS, EXPORTERS, FORMULA, MEMBER_EXPORTERS, STORY_COLUMNS, STORY_EXPORTERS
+from batches.lists.formats import read_profiles
+from batches.lists.imports import clean_line
 
 PAYLOADS = [
     "=1+1", "+1+1", "-1+1", "@SUM(1+1)", "\t=1+1", "\r=1+1", "\n=1+1", " =1+1", "  \n =1+1", "\xa0=1+1", "\u3000=1+1",
@@ -113,3 +115,12 @@ def test_opml_is_well_formed_and_holds_each_text_unchanged():
     outlines = etree.fromstring(text.encode(), etree.XMLParser(resolve_entities=False)).findall(".//outline")
     assert [outline.get("text") for outline in outlines] == TEXTS
     assert [outline.get("xmlUrl") for outline in outlines] == [f"https://a.example/{text}" for text in TEXTS]
+
+
+@pytest.mark.parametrize("format", MEMBER_EXPORTERS)
+def test_an_exported_list_is_the_same_when_it_is_imported_again(format):
+    names = ["", "https://b.example/", "'quoted'", "it's; -1", *(clean_line(text, 200) for text in TEXTS)]
+    profiles = [(f"https://a.example/{number}?a=1&b=;-2", name) for number, name in enumerate(names)]
+    rows = [SimpleNamespace(url=url, name=name, feed_url="") for url, name in profiles]
+    read = read_profiles("".join(MEMBER_EXPORTERS[format](rows)).encode(), strict=True)
+    assert [(profile.url, profile.name) for profile in read.profiles] == profiles
