@@ -1,8 +1,8 @@
 """Queues a run of each due list, with the same number of statements for a thousand lists as for one.
 
 The runs are stored like all new batches: hidden, in bounded transactions, and revealed together under the lock of the
-queue. Their IDs are derived from the list and its time, so if several workers see the same list, only one creates its
-run. A list is due until its run is revealed: times that pass while an earlier run waits or runs, or while no worker
+queue. Their IDs are derived from the version of the list and its time, so if several workers see the same list, only one
+creates its run. A list is due until its run is revealed: times that pass while an earlier run waits or runs, or while no worker
 runs, cause one run. If a worker is killed, its rows are purged, and another worker begins again.
 """
 
@@ -116,7 +116,8 @@ class ScheduleCalls(QueueWriter):
             except InvalidSchedule as error:
                 self._switch_off(found, str(error))
             else:
-                run_id = uuid.uuid5(found.pk, found.next_run_at.isoformat())
+                # With the version: after the clock was set back, an edit can set the time of a run that exists.
+                run_id = uuid.uuid5(found.pk, f"{found.next_run_at.isoformat()} {found.version}")
                 planned.append(DueRun(run_id, found, following))
         return planned
 

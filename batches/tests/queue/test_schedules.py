@@ -206,6 +206,19 @@ def test_no_second_run_is_queued_while_one_waits_or_runs_and_then_it_is_caught_u
     assert found.next_run_at == NOON + timedelta(hours=6)
 
 
+def test_a_schedule_that_is_edited_after_the_clock_was_set_back_runs_again(manager, clock):
+    found = scheduled(manager)
+    clock.pass_(hours=1)
+    assert len(tick(clock)) == 1
+    finish_all()
+    clock.pass_(hours=-1)
+    assert tick(clock) == []
+    assert manager.change_list(found.pk, schedule_active=False)
+    assert manager.change_list(found.pk, schedule_active=True)
+    clock.pass_(hours=1)
+    assert len(tick(clock)) == 1
+
+
 def test_a_held_queue_collects_runs(manager, clock):
     scheduled(manager)
     assert manager.hold_queue("Maintenance")
