@@ -63,7 +63,10 @@ def read_csv(source: ListSource, collector: Collector) -> None:
 
 
 def is_table(head: str) -> bool:
-    """Whether a text is CSV: it starts with a header for addresses, or with an address and something else."""
+    """Whether a text is CSV: it starts with a header for addresses, or with an address and something else.
+
+    A header in another language has several cells, like each row after it.
+    """
     first = find_first_line(head)
     if SEPARATOR_LINE.fullmatch(first):
         return True
@@ -71,7 +74,10 @@ def is_table(head: str) -> bool:
     cells = next(csv.reader([first], delimiter=layout.delimiter, skipinitialspace=True), [])
     if any(simplify(cell) in ADDRESS_FIELDS for cell in cells):
         return len(cells) > 1 or simplify(first) == "url"
-    return not first.startswith("#") and not _is_address(first) and sum(map(_is_address, cells)) == 1
+    if first.startswith("#") or _is_address(first):
+        return False
+    rows = islice(read_rows(enumerate(io.StringIO(head, newline=None)), layout.delimiter, lambda *_: None), SAMPLED_ROWS)
+    return sum(map(_is_address, cells)) == 1 or (layout.matches > 0 and all(len(row) > 1 for _, row in rows))
 
 
 def find_layout(head: str) -> Layout:
