@@ -76,8 +76,9 @@ def is_table(head: str) -> bool:
         return len(cells) > 1 or simplify(first) == "url"
     if first.startswith("#") or _is_address(first):
         return False
-    rows = islice(read_rows(enumerate(io.StringIO(head, newline=None)), layout.delimiter, lambda *_: None), SAMPLED_ROWS)
-    return sum(map(_is_address, cells)) == 1 or (layout.matches > 0 and all(len(row) > 1 for _, row in rows))
+    rows = read_rows(enumerate(io.StringIO(head, newline=None)), layout.delimiter, lambda *_: None)
+    has_columns = layout.matches > 0 and all(len(row) > 1 for _, row in islice(rows, SAMPLED_ROWS))
+    return has_columns or sum(map(_is_address, cells)) == 1
 
 
 def find_layout(head: str) -> Layout:

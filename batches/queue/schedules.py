@@ -1,9 +1,9 @@
 """Queues a run of each due list, with the same number of statements for a thousand lists as for one.
 
 The runs are stored like all new batches: hidden, in bounded transactions, and revealed together under the lock of the
-queue. Their IDs are derived from the version of the list and its time, so if several workers see the same list, only one
-creates its run. A list is due until its run is revealed: times that pass while an earlier run waits or runs, or while no worker
-runs, cause one run. If a worker is killed, its rows are purged, and another worker begins again.
+queue. Their IDs are derived from the version of the list and its time, so if several workers see the same list, only
+one creates its run. A list is due until its run is revealed: times that pass while an earlier run waits or runs, or
+while no worker runs, cause one run. If a worker is killed, its rows are purged, and another worker begins again.
 """
 
 import logging

@@ -96,7 +96,10 @@ in_every_format = pytest.mark.parametrize("format", FORMATS)
 #: The beginnings of lists.
 STARTS = {
     "text": [A, f"# mine, ours\n{A}", f"mine, ours\n{A}", f"{A}\nurl,name", "url list", f"<{A}>"],
-    "csv": ['"url"\n', "Name; URL ;note\n", "name\tlink", '"last, first";url', f'"one",{A}', f"one|{A}", f"Adresse;Titel\n{A};one\n", "sep=^\n"],
+    "csv": [
+        *('"url"\n', "Name; URL ;note\n", "name\tlink", '"last, first";url', f'"one",{A}', f"one|{A}", "sep=^\n"),
+        f"Adresse;Titel\n{A};one\n",
+    ],
     "opml": ["<OPML>", "<?xml version='1.0'?>", "<!-- mine -->", f"My list: <o:opml>{A}", "<html>"],
     "jsonl": ["{", "[", f'["{A}"]', f'[[{{"url": "{A}"}}]]'],
 }
