@@ -77,7 +77,7 @@ def _refusal(refusal: Refusal, context: dict[str, Any]) -> Response:
 
 def _unavailable(error: Exception, context: dict[str, Any]) -> Response:
     request = context["request"]
-    logger.error("%s %s: the database does not answer: %s", request.method, request.path, str(error).strip())
+    logger.error("%s %s: database error: %s", request.method, request.path, str(error).strip())
     discard_connections()
     body = {"code": "unavailable", "detail": describe_outage(error)}
     return Response(body, 503, headers={"Retry-After": str(RETRY_AFTER)})

@@ -18,8 +18,10 @@ from .connections import (
     Database,
     discard_connections,
     is_database_fault,
+    is_lock_timeout,
     is_outdated,
     is_too_complex,
+    is_unwritable,
     snapshot,
 )
 from .counters import is_live

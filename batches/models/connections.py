@@ -15,8 +15,10 @@ from batches.text import Sentence
 #: has become a standby) and the end of an idle session as InternalErrors.
 DATABASE_FAULTS = (OperationalError, InterfaceError, InternalError)
 
-#: PostgreSQL's codes and the beginnings of SQLite's messages.
+#: PostgreSQL's codes, since its messages are in the language of the server, and the beginnings of SQLite's messages.
 MISSING = ("42P01", "42703", "no such table", "no such column", "table batches_")
+LOCKED = ("55P03", "database is locked")
+UNWRITABLE = ("53100", "25006", "database or disk is full", "attempt to write a readonly database")
 TOO_COMPLEX = ("54", "Expression tree is too large", "parser stack overflow", "too many", "LIKE or GLOB pattern too")
 
 #: Runs a call in the thread that owns the connection: `await database(function, *arguments)`.
@@ -32,6 +34,16 @@ def is_outdated(error: BaseException) -> bool:
     return isinstance(error, DatabaseError) and _code_or_text(error).startswith(MISSING)
 
 
+def is_lock_timeout(error: BaseException) -> bool:
+    """Whether a lock was held for longer than the timeout."""
+    return _code_or_text(error).startswith(LOCKED)
+
+
+def is_unwritable(error: BaseException) -> bool:
+    """Whether the disk of the database is full, or the database is read-only."""
+    return _code_or_text(error).startswith(UNWRITABLE)
+
+
 def is_too_complex(error: BaseException) -> bool:
     """Whether a query has too many conditions, which is the caller's mistake."""
     return isinstance(error, DatabaseError) and _code_or_text(error).startswith(TOO_COMPLEX)
@@ -42,7 +54,7 @@ def is_database_fault(error: BaseException) -> bool:
     return is_outdated(error) or (isinstance(error, DATABASE_FAULTS) and not is_too_complex(error))
 
 
-def _code_or_text(error: DatabaseError) -> str:
+def _code_or_text(error: BaseException) -> str:
     return getattr(error.__cause__, "sqlstate", None) or str(error)
 
 

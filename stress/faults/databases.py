@@ -13,7 +13,6 @@ from django.db import DatabaseError, InterfaceError, OperationalError, connectio
 
 from batches.batch_manager import BatchManager
 from batches.models import BatchLog, BatchProfile, Queue, snapshot
-from batches.web.outages import LOCK_ERRORS
 from stress import site, worker
 from stress.databases import IDLE_SECONDS, LOCK_SECONDS, PostgreSQL, use
 from stress.environment import POLL_SECONDS, TOLERANCE
@@ -25,6 +24,9 @@ from .workers import RETRY_SECONDS
 AWAY_SECONDS = (5.0, 30.0)
 BRIEFLY_AWAY_SECONDS = (1.0, 3.0)
 LONGEST_RETRY_SECONDS = 15.0
+
+#: Parts of the errors for a lock that was held for too long.
+LOCK_ERRORS = ("lock timeout", "database is locked")
 
 #: Seconds for which another program has all connections, and for which a reader keeps its snapshot.
 HOG_SECONDS = (2.0, 6.0)

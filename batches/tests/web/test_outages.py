@@ -28,6 +28,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 BUSY = "The queue is busy. Try again."
 UNAVAILABLE = "The database does not answer. Try again in a moment."
+UNWRITABLE = "The database accepts no changes: its disk is full, or it is read-only."
 
 WAIT = 60
 
@@ -113,6 +114,46 @@ def test_only_the_operator_at_the_terminal_gets_the_databases_message(client, ma
     assert response.status_code == 503
     assert UNAVAILABLE in response.content.decode()
     assert "internal" not in response.content.decode()
+
+
+@contextmanager
+def read_only():
+    """As on a standby, and as SQLite reports a disk that is mounted read-only."""
+    is_sqlite = connection.vendor == "sqlite"
+    run_sql("PRAGMA query_only = ON" if is_sqlite else "SET default_transaction_read_only = on")
+    try:
+        yield
+    finally:
+        run_sql("PRAGMA query_only = OFF" if is_sqlite else "RESET default_transaction_read_only")
+
+
+def test_a_database_that_cannot_be_changed_is_not_said_to_be_away(client, manage):
+    [batch] = make_waiting(1)
+    with read_only():
+        from_api = client.post(f"/api/batches/{batch.pk}/pause/")
+    with read_only():
+        press = f"/admin/batches/batch/{batch.pk}/operate/"
+        from_admin = client.post(press, {"call": "pause_batch"}, format="multipart")
+    with read_only():
+        code, _, from_command = manage("batch", "pause", str(batch.pk))
+    assert (from_api.status_code, from_api.json()) == (503, {"code": "unavailable", "detail": UNWRITABLE})
+    assert (from_admin.status_code, UNWRITABLE in from_admin.content.decode()) == (503, True)
+    assert (code, from_command.partition(": ")[0]) == (1, "The database accepts no changes")
+    assert client.post(f"/api/batches/{batch.pk}/pause/").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("message", "code", "sentence"),
+    [
+        ("storniere Anfrage wegen Zeitüberschreitung beim Warten auf eine Sperre", "55P03", BUSY),
+        ("konnte Datei »base/5/16« nicht erweitern: No space left on device", "53100", UNWRITABLE),
+        ("database or disk is full", "", UNWRITABLE),
+    ],
+)
+def test_the_language_of_the_server_does_not_matter(message, code, sentence):
+    error = OperationalError(message)
+    error.__cause__ = type("", (Exception,), {"sqlstate": code})()
+    assert describe_outage(error) == sentence
 
 
 OUTDATED = f"The database does not fit this version of the application. Run: {command_line('migrate')}"
