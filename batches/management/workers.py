@@ -3,6 +3,7 @@
 import sys
 from argparse import ArgumentParser
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from math import ceil
 from queue import SimpleQueue
@@ -104,7 +105,8 @@ def process_count_for(batch: Batch, wanted: int | None) -> int:
 
 
 def echo(name: str, line: str) -> None:
-    print(line if is_json(line) else f"{name} | {line}", file=sys.stderr, flush=True)
+    with suppress(OSError):  # a full disk must not stop the processes
+        print(line if is_json(line) else f"{name} | {line}", file=sys.stderr, flush=True)
 
 
 def is_json(line: str) -> bool:

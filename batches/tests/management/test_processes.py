@@ -178,6 +178,16 @@ def test_a_check_that_waits_for_a_slot_of_a_dead_worker_gets_it_after_the_takeov
     assert_consistent()
 
 
+def test_a_full_disk_of_the_log_stops_no_process(farm, commands):
+    batch = batch_on(farm)
+    with open("/dev/full", "w") as full:
+        supervisor = commands.start("batchworker", "--processes", "2", stderr=full)
+        supervisor.wait_for(is_done(batch))
+        supervisor.signal(signal.SIGTERM)
+        assert supervisor.wait() == 120  # of Python, which could not write its last lines
+    assert_consistent()
+
+
 def test_each_process_serves_its_measurements_on_its_own_port():
     ports = ["--metrics-port=9101", "--metrics-port=9102"]
     assert [child.arguments[-1] for child in worker_children(2, metrics=(9101, 9102))] == ports
