@@ -17,7 +17,8 @@ from .fields import ADDRESS_FIELDS, NAME_FIELDS, rank, rank_fields, simplify
 from .imports import Collector, InvalidList, clean_line
 from .source import MAX_LINE, ListSource, find_first_line
 
-DELIMITERS = ",;\t|"
+#: Of equally good ones, the first counts: addresses often contain commas, and never tabs.
+DELIMITERS = "\t|;,"
 #: Excel obeys this line, and other programs write it for Excel. The separator cannot be a character of addresses.
 SEPARATOR_LINE = re.compile(r"""\s*["']?sep=([,;|^!*\t])["']?\s*""", re.IGNORECASE)
 #: In some lists the last ones are names, in others addresses.
@@ -90,10 +91,10 @@ def find_layout(head: str) -> Layout:
         del lines[-1]  # it may be truncated
     numbered = list(enumerate(lines, 1))[1 if stated else 0 :]
     layouts = [_lay_out(numbered, delimiter) for delimiter in dict.fromkeys(stated + DELIMITERS)]
-    first = find_first_line(head)
 
     def fit(layout: Layout) -> tuple[int, bool, int]:
-        return layout.matches, layout.is_named, first.count(layout.delimiter)
+        is_default = layout.delimiter == ","
+        return layout.matches, layout.is_named, sum(layout.delimiter in line for line in lines) or is_default
 
     best = max(layouts, key=fit)
     return best._replace(header=max(best.header, len(stated)))  # the line that declares the separator is the first

@@ -168,6 +168,14 @@ SEPARATORS = {
         f"sep={sign}": (f"sep={sign}\r\nurl{sign}name\r\n{A}{sign}one\r\n{B}{sign}two\r\n", [ONE, TWO])
         for sign in ",;|\t^"
     },
+    **{
+        f"{sign!r}, and commas in each address": (
+            f"{A}0,15,0.html{sign}one\n{B}0,16,0.html{sign}two\n",
+            [(f"{A}0,15,0.html", "one"), (f"{B}0,16,0.html", "two")],
+        )
+        for sign in ";\t|"
+    },
+    "a semicolon in one name": (f"{A},one\n{B},two;2\n", [ONE, (B, "two;2")]),
     "blanks behind it": (f'name, url\n"one, more", "{A}"\n', [(A, "one, more")]),
     "the one that gives a column of addresses": (f'"last, first";url\nA;{A}?b,c\n', [f"{A}?b,c"]),
     "sep= in quotes and capitals": (f'"SEP=;"\n\nName;URL\none;{A}\n', [ONE]),
