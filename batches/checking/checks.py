@@ -48,6 +48,7 @@ class Check:
     turn: Turn
     clock: Clock
     task: asyncio.Task[Any]
+    has_slowed: bool = False  # it did not begin as one of a slow host
     end: End | None = None
 
 
@@ -287,13 +288,17 @@ class Checks:
             if check.clock.charged > self._config.check_timeout:
                 self._end(check, End.TIMEOUT)
             elif not check.turn.is_slow and check.clock.is_running and check.clock.charged > self._pace.slow_seconds:
-                self._on_slow(check)
+                check.has_slowed = True
+                self._window.mark_slow(check.turn)
+        self._make_room()
         self.start()
 
-    def _on_slow(self, check: Check) -> None:
-        makes_room = self._window.needs_room
-        self._window.mark_slow(check.turn)
-        if makes_room:
+    def _make_room(self) -> None:
+        """End the latest checks that have become slow, even if others have come only since then."""
+        ending = sum(check.end is not None and check.turn.is_slow for check in self._under_way)
+        slowed = [check for check in self._under_way if check.has_slowed and check.clock.is_running and not check.end]
+        staying = len(slowed) - max(0, self._window.surplus - ending)
+        for check in slowed[max(0, staying) :]:
             self._end(check, End.MAKES_ROOM)
 
     def _end(self, check: Check, end: End) -> None:

@@ -94,9 +94,9 @@ class Window:
         return self._is_last or self.is_full
 
     @property
-    def needs_room(self) -> bool:
-        """Whether other profiles wait while slow hosts have all of their share."""
-        return bool(self._quick) and self._slow_taken >= self._slow_share
+    def surplus(self) -> int:
+        """How many slow profiles are assigned beyond their share while others wait that could take their places."""
+        return min(max(0, self._slow_taken - self._slow_share), len(self._quick))
 
     def add_no_more(self) -> None:
         """All profiles have been added."""

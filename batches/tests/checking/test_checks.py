@@ -231,6 +231,21 @@ async def test_slow_hosts_get_a_quarter_of_the_places_and_the_others_the_rest(wo
 
 
 @in_world(tarpits("s1", "s2", "s3", "s4"), concurrency=4)
+async def test_slow_hosts_make_room_for_profiles_that_are_read_only_then(world: World) -> None:
+    """If the next page comes late, nobody waits yet when they become slow."""
+    world.add("s1", "s2", "s3", "s4")
+    await world.time.pass_by()
+    await world.time.pass_by(SLOW)
+    world.add("a", "b")
+    await world.time.pass_by(ONE_LOOK)
+    assert world.errors == {"a": "", "b": ""}
+    world.add("c", "d", "e")
+    await world.time.pass_by(ONE_LOOK)
+    assert world.errors == dict.fromkeys("abcde", "")
+    assert world.checked == ["s1", "s2", "s3", "s4", *"abcde"]
+
+
+@in_world(tarpits("s1", "s2", "s3", "s4"), concurrency=4)
 async def test_slow_hosts_make_room_also_when_everything_was_read(world: World) -> None:
     world.add("s1", "s2", "s3", "s4", "a", "b", "c")
     world.checks.add_no_more()

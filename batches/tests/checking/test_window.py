@@ -118,6 +118,10 @@ class Model:
         return max(0, self.slow_share - sum(turn.is_slow for turn in self.out))
 
     @property
+    def surplus(self):
+        return min(max(0, sum(turn.is_slow for turn in self.out) - self.slow_share), self.quick)
+
+    @property
     def ready(self):
         slow = sum(self.free.values()) - self.quick
         return self.quick + (slow if self.is_last or self.is_full else min(slow, self.slow_room))
@@ -213,6 +217,6 @@ def take(window, model):
 
 def assert_equal(window, model):
     assert (window.ready, window.supply, len(window)) == (model.ready, model.supply, model.size)
-    assert (window.is_full, window.needs_room) == (model.is_full, model.quick > 0 and model.slow_room == 0)
+    assert (window.is_full, window.surplus) == (model.is_full, model.surplus)
     assert (window.next_end_of_pause is not None) == bool(model.paused)
     assert not model.paused or window.next_end_of_pause <= min(model.paused.values())
