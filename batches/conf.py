@@ -177,6 +177,16 @@ def command_line(arguments: str) -> str:
     return f"{getattr(settings, 'PROGRAM', 'python manage.py')} {arguments}"
 
 
+def celery_command() -> str:
+    """The application is expected beside the project's `urls`, in a module `celery`."""
+    return f"celery -A {settings.ROOT_URLCONF.rpartition('.')[0]} worker"
+
+
+def worker_command() -> str:
+    """The command that starts workers."""
+    return celery_command() if get_config().executor == "celery" else command_line("batchworker")
+
+
 def install_command(extra: str) -> str:
     """The command that installs an extra: from its file in a clone, otherwise by its name."""
     file = Path(__file__).parents[1] / f"requirements-{extra}.txt"

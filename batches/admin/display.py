@@ -19,7 +19,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from batches import limits
-from batches.conf import command_line
+from batches.conf import worker_command
 from batches.models import STATUS_WORDS, Action, Batch, BatchLog, Channel, StoryResult, Subscription
 from batches.text import StrOrPromise, describe_zone, format_duration, is_web_address, translate
 
@@ -36,7 +36,7 @@ UNITS = (
 )
 
 register = template.Library()
-register.filter(command_line)
+register.simple_tag(worker_command)
 register.filter(stored)
 
 

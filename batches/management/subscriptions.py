@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
-from batches.conf import command_line
+from batches.conf import command_line, worker_command
 from batches.limits import MAX_WANTED
 from batches.management.base import JSON, SHORT_ID, ActionCommand, find_by_id
 from batches.management.tables import SUBSCRIPTIONS
@@ -116,7 +116,7 @@ class SubscriptionActions(ActionCommand):
         if forecast_queue().worker_is_alive:
             self.stdout.write("A worker sends the test message within seconds.")
         else:
-            self.stdout.write(f"The test message waits for a worker. Start one: {command_line('batchworker')}")
+            self.stdout.write(f"The test message waits for a worker. Start one: {worker_command()}")
 
     def report(self, subscription: Subscription, done: str, as_json: bool) -> None:
         about = ", ".join(subscription.topics)

@@ -10,9 +10,7 @@ from queue import SimpleQueue
 from threading import Event, Thread
 from typing import Self
 
-from django.conf import settings
-
-from batches.conf import get_config
+from batches.conf import celery_command, get_config
 from batches.management.base import number_to
 from batches.management.supervisor import Child, Running, keep_running, stop
 from batches.models import Batch
@@ -23,8 +21,6 @@ PROFILES_PER_PROCESS = 500
 #: Seconds between two checks whether the helpers should stop.
 INTERVAL = 0.1
 
-#: The application is expected beside the project's `urls`, in a module `celery`.
-CELERY_COMMAND = ("celery", "-A", settings.ROOT_URLCONF.rpartition(".")[0], "worker")
 #: For `promote` and `tend`, which are short, but must not wait for `check` tasks.
 SPARE_PROCESSES = 2
 
@@ -54,7 +50,7 @@ def worker_children(
 def celery_children(processes: int, environ: Mapping[str, str] | None = None) -> list[Child]:
     """Celery's worker with `processes` for checks, and the beat that sends the tasks."""
     grace = get_config().grace_seconds + 10.0
-    celery, *app, worker = CELERY_COMMAND
+    celery, *app, worker = celery_command().split()
     options = [f"--concurrency={processes + SPARE_PROCESSES}", "--without-gossip", "--without-mingle"]
     environ = {"BATCHES_EXECUTOR": "celery", "BATCHES_PROCESSES": str(processes), **(environ or {})}
     return [

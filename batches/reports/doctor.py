@@ -14,7 +14,7 @@ from django.db.models import CheckConstraint, Count, Exists, F, Max, OuterRef, Q
 from django.db.models.functions import Now
 
 from batches.batch_manager import BatchManager
-from batches.conf import command_line, get_config
+from batches.conf import command_line, get_config, worker_command
 from batches.models import COUNTER_AGGREGATES, Batch, BatchLog, Lease, ProfileList, Queue, aggregate_counters
 from batches.queue.repairs import find_miscounted, find_orphans
 from batches.text import pluralise
@@ -119,7 +119,7 @@ def _check_heartbeats() -> Iterator[Finding]:
     overdue = Batch.objects.running().exclude(Exists(recent))
     for batch in overdue.filter(started_at__lt=Now() - lease):
         since = f"no heartbeat since {batch.heartbeat_at:%Y-%m-%d %H:%M:%S %Z}" if batch.heartbeat_at else ""
-        message = f"{since or 'no worker has claimed it'}. Start a worker with: {command_line('batchworker')}"
+        message = f"{since or 'no worker has claimed it'}. Start a worker with: {worker_command()}"
         yield Finding(message, batch.pk, batch.name, can_be_fixed=False)
 
 

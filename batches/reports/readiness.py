@@ -5,12 +5,11 @@ from collections.abc import Collection
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
-from batches.conf import command_line
+from batches.conf import worker_command
 from batches.models import OUTDATED, Worker
 
 #: The checks that can be left out. The database is always checked.
 CHECKS = frozenset({"migrations", "worker"})
-NO_WORKER = f"No worker has sent a heartbeat within BATCHES_LEASE_SECONDS. Start one: {command_line('batchworker')}"
 
 
 def find_obstacle(excluded: Collection[str] = ()) -> str:
@@ -18,7 +17,7 @@ def find_obstacle(excluded: Collection[str] = ()) -> str:
     if "migrations" not in excluded and has_pending_migrations():
         return OUTDATED
     if "worker" not in excluded and not Worker.objects.alive().exists():
-        return NO_WORKER
+        return f"No worker has sent a heartbeat within BATCHES_LEASE_SECONDS. Start one: {worker_command()}"
     return ""
 
 

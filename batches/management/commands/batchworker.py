@@ -10,10 +10,10 @@ from django.db import connections
 from prometheus_client import start_http_server
 
 from batches.checking.worker import Worker
-from batches.conf import get_config
+from batches.conf import get_config, worker_command
 from batches.management.base import DatabaseCommand, port_number, require_free_port
 from batches.management.supervisor import supervise
-from batches.management.workers import CELERY_COMMAND, add_processes, echo, process_count, worker_children
+from batches.management.workers import add_processes, echo, process_count, worker_children
 from batches.metrics import REGISTRY
 from batches.models import Batch
 
@@ -45,7 +45,7 @@ class Command(DatabaseCommand):
         **options: Any,
     ) -> None:
         if get_config().executor == "celery" and batch is None:
-            raise CommandError(f"BATCHES_EXECUTOR is celery. Start the workers with: {' '.join(CELERY_COMMAND)}")
+            raise CommandError(f"BATCHES_EXECUTOR is celery. Start the workers with: {worker_command()}")
         processes = processes or get_config().processes
         ports = range(metrics_port, metrics_port + processes) if metrics_port else ()
         for port in ports:

@@ -6,15 +6,16 @@ from functools import partial
 from threading import Event
 
 import pytest
+from django.contrib.auth.models import User
 from django.db import OperationalError, connection
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
 from django.test import Client
+from django.utils import timezone
 
 from batches.batch_manager import BatchManager
-from batches.conf import get_config
-from batches.models import OUTDATED
-from batches.reports.readiness import NO_WORKER
+from batches.conf import get_config, worker_command
+from batches.models import OUTDATED, Batch
 from batches.tests.support.factories import age_workers, claim, make_batch
 from batches.tests.support.threads import in_thread
 from batches.tests.test_production import POLICY
@@ -22,6 +23,8 @@ from batches.web import probes
 from batches.web.outages import UNAVAILABLE
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
+NO_WORKER = f"No worker has sent a heartbeat within BATCHES_LEASE_SECONDS. Start one: {worker_command()}"
 
 WAIT = 60
 
@@ -60,6 +63,17 @@ def test_it_is_ready_while_a_worker_looks_for_work(probe):
     late = timedelta(seconds=get_config().lease_seconds + 5)
     age_workers(late)
     assert probe("/readyz") == (503, NO_WORKER)
+
+
+def test_with_celery_every_page_names_its_command_and_not_one_that_refuses(probe, configure, manage):
+    configure(executor="celery")
+    client, command = Client(), "celery -A batchproject worker"
+    client.force_login(User.objects.create_superuser("root"))
+    BatchManager().start_batch(make_batch("started", 2).pk)
+    Batch.objects.update(started_at=timezone.now() - timedelta(hours=1))
+    texts = [probe("/readyz")[1], manage("batch", "doctor")[1]]
+    texts += [client.get(f"/admin/{path}", secure=True).content.decode() for path in ("", "batches/batch/queue/")]
+    assert [(command in text, "batchworker" in text) for text in texts] == [(True, False)] * 4
 
 
 def test_it_is_ready_while_a_worker_renews_its_lease(probe):
