@@ -4,6 +4,7 @@ cronsim reads the expressions as Debian's cron does. When the clocks change, a j
 right after a skipped hour, or at the first of two equal hours. A job of every hour or minute follows real time.
 """
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -37,7 +38,7 @@ WORDS = (
     _("%(several)s, and %(last)s"),
     _("%(first)s and %(last)s"),
     _("%(several)s, %(last)s"),
-    _("%(day)sth"),
+    *(_("%(day)sth"), _("%(day)sst"), _("%(day)snd"), _("%(day)srd")),
     *(_("first"), _("second"), _("third"), _("fourth"), _("fifth"), _("sixth"), _("seventh"), _("eighth"), _("ninth")),
     _("last"),
     # Django's own
@@ -45,6 +46,10 @@ WORDS = (
     *("January", "February", "March", "April", "May", "June", "July", "August", "September", "October"),
     *("November", "December"),
 )
+
+#: cronsim writes “31th”.
+_ORDINAL = re.compile(r"(?<!1)([123])th\b")
+_ENDINGS = {"1": "1st", "2": "2nd", "3": "3rd"}
 
 #: What cronsim calls the fields in its errors.
 FIELDS = (_("minute"), _("hour"), _("day of month"), _("month"), _("day of week"))
@@ -93,7 +98,8 @@ def require_schedule(expression: str, zone: str, delay: timedelta, after: dateti
 
 def describe_schedule(expression: str) -> str:
     """The schedule in words, such as "At 06:00 on Monday". Raises InvalidSchedule."""
-    return recognise(_parse(expression, datetime.now(UTC)).explain(), WORDS)
+    words = _parse(expression, datetime.now(UTC)).explain()
+    return recognise(_ORDINAL.sub(lambda found: _ENDINGS[found[1]], words), WORDS)
 
 
 def _parse(expression: str, after: datetime) -> CronSim:

@@ -52,6 +52,7 @@ def test_the_next_times(expression, zone, after, expected):
         ("0 9 * * MON-FRI", "At 09:00 on Monday through Friday"),
         ("*/15 8-17 * * *", "Every 15th minute from 08:00 through 17:59"),
         ("0 0 1 * *", "At 00:00 on the first day of every month"),
+        ("0 0 13,22,31 * *", "At 00:00 on the 13th, the 22nd, and the 31st day of month"),
     ],
 )
 def test_a_schedule_in_words(expression, words):
