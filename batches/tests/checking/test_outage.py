@@ -11,6 +11,7 @@ from batches.checking import outage
 from batches.checking.checkers.base import CheckResult
 from batches.checking.checks import Checks
 from batches.checking.outage import Prober, Watch, does_any_answer, unless
+from batches.checking.sharing import Sharing
 from batches.checking.worker import Worker
 from batches.conf import Config
 from batches.models import BatchLog, Profile, Queue
@@ -201,6 +202,37 @@ def test_the_worker_waits_until_hosts_answer_again_and_then_checks_everything(si
 
 
 @in_database
+def test_a_run_that_ends_while_its_last_results_are_recorded_asks_afterwards(site, reachable, configure, monkeypatch):
+    configure(outage_window=200, record_size=24, record_seconds=3600.0)
+    batch_at(site, HOSTS, name="before")
+    work()
+    batch, records = batch_at(site, HOSTS), asyncio.Event()
+    database, lease_more = Worker._database, Sharing.lease_more
+
+    async def record_at_the_end(worker, call, *arguments):
+        if call.__name__ == "record_results":
+            records.set()
+            await worker._run._settled.wait()
+        return await database(worker, call, *arguments)
+
+    async def find_nothing_more(sharing):
+        await records.wait()
+        await lease_more(sharing)
+
+    def finished():
+        if Queue.objects.get().outage_since:
+            site.come_back()
+        return nothing_left()
+
+    monkeypatch.setattr(Worker, "_database", record_at_the_end)
+    monkeypatch.setattr(Sharing, "lease_more", find_nothing_more)
+    site.go_away()
+    Worker(finished=finished).work()
+    assert row_statuses(batch) == ["ok"] * 24
+    assert_consistent()
+
+
+@in_database
 def test_the_failures_of_a_killed_worker_in_the_outage_are_undone_too(site, reachable):
     batch_at(site, HOSTS, 4, "before")
     work()
@@ -220,11 +252,19 @@ def test_the_failures_of_a_killed_worker_in_the_outage_are_undone_too(site, reac
 
 
 @in_database
-def test_dead_sites_do_not_hold_the_queue(site, reachable, caplog):
+def test_dead_sites_do_not_hold_the_queue_and_hosts_are_asked_once_in_a_window(site, reachable, configure, monkeypatch):
+    configure(record_size=5)
     batch_at(site, HOSTS[:3], name="before")
     work()
-    dead = batch_at(site, DEAD, 4)
+    dead, asked, is_online = batch_at(site, DEAD, 4), [], Prober.is_online
+
+    def ask(prober):
+        asked.append(prober)
+        return is_online(prober)
+
+    monkeypatch.setattr(Prober, "is_online", ask)
     work()
+    assert 1 <= len(asked) <= 96 // 20 + 1  # and at the end
     assert row_statuses(dead) == ["failed"] * 96
     assert holds() == 0
     assert values_of(dead.pk)["status"] == "done"
@@ -245,7 +285,10 @@ def test_hosts_are_asked_again_before_the_queue_is_held_while_no_check_runs(site
     configure(concurrency=2, record_size=20)  # at most 80 wait to be recorded, so not all have begun by then
     batch_at(site, HOSTS, name="before")
     work()
-    batch, answers = batch_at(site, DEAD, 5), iter([False, True, False, True])
+    gate = site.hold("/held")
+    addresses = [f"http://{host}:{site.port}/{page}" for page in range(5) for host in DEAD]
+    batch = BatchManager().create_batch("it", [site.url("/held"), *addresses], checker="http")
+    answers = iter([False, True, False, True])
     check, begun, numbers = Checks._check, [], []
 
     def note(checks, turn):
@@ -253,6 +296,10 @@ def test_hosts_are_asked_again_before_the_queue_is_held_while_no_check_runs(site
         return check(checks, turn)
 
     async def ask_and_say(prober):
+        if numbers:
+            gate.open()
+        else:
+            await asyncio.to_thread(gate.wait_for)
         numbers.append(len(begun))
         return next(answers, True)
 
@@ -260,7 +307,8 @@ def test_hosts_are_asked_again_before_the_queue_is_held_while_no_check_runs(site
     monkeypatch.setattr(outage.Prober, "is_online", ask_and_say)
     work()
     assert numbers[0] == numbers[1] < len(begun)
-    assert row_statuses(batch) == ["failed"] * 120
+    assert site.hits("/held") >= 2  # its first check was ended
+    assert row_statuses(batch) == ["failed"] * 121
     assert holds() == 0
 
 

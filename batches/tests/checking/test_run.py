@@ -16,12 +16,13 @@ import pytest
 from django.db import IntegrityError, InternalError, OperationalError, connection
 
 from batches.batch_manager import BatchManager
-from batches.checking import heartbeat, queries, slowness, window, worker
+from batches.checking import checks, heartbeat, queries, slowness, window, worker
 from batches.checking.checkers.base import Checker, CheckResult, HostPaused, Story
 from batches.checking.checkers.politeness import HostNote, HostSlots
 from batches.checking.checks import Checks
 from batches.checking.worker import Worker
 from batches.limits import MAX_ERROR
+from batches.lists.domains import domain_of
 from batches.models import Batch, BatchProfile, Host, Profile, Queue, StoryResult
 from batches.queue import results
 from batches.queue.hosts import remember_hosts
@@ -325,6 +326,36 @@ def test_a_run_that_may_have_lost_its_lease_ends_its_checks_and_starts_none_unti
     assert row_statuses(batch) == ["ok", "ok"]
 
 
+def test_recorded_results_renew_the_lease_too_and_checks_start_again(configure, script, around, before, monkeypatch):
+    """While no beat gets through. Without them, a run that waits to record would wait for the next beat."""
+    monkeypatch.setattr(checks, "SECONDS_BETWEEN_LOOKS", 3600.0)
+    configure(concurrency=1, record_size=1)
+    batch, seen = scripted(2), []
+    worker = Worker(finished=lambda: bool(seen))
+
+    async def lose_the_lease(profile):
+        if len(checked) == 1:
+            worker._run._heartbeat._renewed -= 3600.0
+
+    async def look_afterwards(proceed, *_):
+        answer = await proceed()
+        loop = asyncio.get_running_loop()
+        loop.call_soon(loop.call_soon, look)  # after the start of a check
+        return answer
+
+    def look():
+        seen.append(len(checked))
+        if seen == [1]:
+            worker._run.stop_immediately()
+
+    around("record_results", look_afterwards)
+    before(BatchManager, "renew_lease", failing(99, OperationalError("away")))
+    checked = script(lose_the_lease)
+    worker.work()
+    assert seen == [2, 2]
+    assert row_statuses(batch) == ["ok", "ok"]
+
+
 def test_a_worker_that_is_frozen_right_after_its_claim_checks_nothing_that_others_lease(configure, script, monkeypatch):
     configure(lease_seconds=0.3)
     batch, claims, claim = scripted(3), [], BatchManager.claim_run
@@ -397,6 +428,34 @@ def test_a_worker_that_starts_later_gets_profiles_of_slow_hosts_that_another_has
     assert row_statuses(batch) == ["ok"] * 20
     assert statuses() == {"it": Status.DONE}
     assert_consistent()
+
+
+def test_a_worker_lends_a_slot_during_a_long_check(configure, script, elsewhere, around, monkeypatch):
+    monkeypatch.setattr(heartbeat, "INTERVAL", 0.05)
+    batch, answers, knows_all = of_many_hosts(4), [], asyncio.Event()
+    assert BatchManager().start_batch(batch.pk)
+    another = BatchManager().claim_run("another", 2)
+
+    async def note(proceed, *_):
+        answers.append(await proceed())
+        if len(answers) == 2:  # from now on, only a beat tells it
+            knows_all.set()
+        return answers[-1]
+
+    def borrow_and_pause(domain):
+        wait_until(lambda: BatchManager().share_run(batch.pk, another.run_token, [domain]).borrowed)
+        return BatchManager().pause_batch(batch.pk)
+
+    async def wait_until_it_is_lent(profile):
+        await knows_all.wait()
+        if not elsewhere.calls:
+            await elsewhere(borrow_and_pause, domain_of(profile.url))
+        await asyncio.Event().wait()
+
+    around("share_run", note)
+    script(wait_until_it_is_lent)
+    work()
+    assert statuses() == {"it": Status.PAUSED}
 
 
 @pytest.mark.slow
@@ -678,7 +737,7 @@ def test_after_a_pause_nothing_is_recorded_and_the_batch_continues_from_there_wh
 def test_a_pause_cancels_running_checks_and_is_logged(configure, script, elsewhere, around, caplog, monkeypatch):
     caplog.set_level(logging.INFO, "batches")
     monkeypatch.setattr(heartbeat, "INTERVAL", 0.05)
-    configure(check_timeout=3600.0)
+    configure(check_timeout=3600.0, record_seconds=3600.0)
     batch, leased = scripted(1), asyncio.Event()
     make_batch("next", 1, checker="effortless")
 
@@ -730,6 +789,26 @@ def test_checks_that_do_not_end_within_the_grace_period_are_cancelled(configure,
     checked = script(stop_at_the_third)
     assert work().stopped_by == signal.SIGTERM
     assert row_statuses(batch) == ["ok"] * 2 + ["pending"] * 3
+    assert_released(batch)
+
+
+def test_a_stopped_worker_leaves_the_rest_to_others_while_its_running_checks_end(configure, script, elsewhere):
+    """What it has read, and what it has not."""
+    configure(concurrency=1, page_size=4)
+    batch = of_many_hosts(20)
+    worker = Worker(finished=lambda: bool(checked))
+
+    def wait_until_the_rest_is_free():
+        wait_until(lambda: batch.leases.get().partitions.count() == 1)
+        return True
+
+    async def stop(profile):
+        worker._run.stop(3600.0)
+        await elsewhere(wait_until_the_rest_is_free)
+
+    checked = script(stop)
+    worker.work()
+    assert sorted(row_statuses(batch)) == ["ok"] + ["pending"] * 19
     assert_released(batch)
 
 
