@@ -9,11 +9,15 @@ from contextlib import contextmanager
 import pytest
 
 from batches.batch_manager import BatchManager
+from batches.checking.checkers.slots import Slots
 from batches.management.workers import worker_children
 from batches.models import Batch, Lease
 from batches.queue.partitions import partition_of
-from batches.tests.support.factories import assert_consistent, row_statuses, values_of
+from batches.tests.support.factories import age_leases, assert_consistent, row_statuses, values_of
 from batches.tests.support.feedserver import FeedServer, Reply
+from batches.tests.support.processes import WAIT_SECONDS
+from batches.tests.support.threads import in_thread
+from batches.tests.support.working import work
 
 pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
 
@@ -163,7 +167,7 @@ def test_ctrl_c_at_a_terminal_stops_batch_run_and_its_helpers_and_pauses_the_bat
     assert_consistent()
 
 
-def test_a_check_that_waits_for_a_slot_of_a_dead_worker_gets_it_after_the_takeover(farm, commands):
+def test_a_check_that_waits_for_a_slot_of_a_dead_worker_gets_it_after_the_takeover(farm, configure, monkeypatch):
     """No third worker takes over: the one that waits ends its run and claims again, and does not wait for its check."""
     hub, site, *_ = sorted(HOSTS, key=lambda host: partition_of(f"http://{host}/"))
     farm.redirect("/moved", farm.url("/new", hub))
@@ -171,8 +175,15 @@ def test_a_check_that_waits_for_a_slot_of_a_dead_worker_gets_it_after_the_takeov
     assert BatchManager().start_batch(batch.pk)
     dead = BatchManager().claim_run("dead", 2)
     assert dead.partitions == (partition_of(f"http://{hub}/"),)
-    worker = commands.start_worker(lease_seconds=2, check_timeout=3600)
-    worker.wait_for(is_done(batch))
+    wait = Slots.wait
+
+    def wait_for_the_dead(slots, domain):
+        assert in_thread(lambda: age_leases(batch)).result(WAIT_SECONDS)
+        return wait(slots, domain)
+
+    monkeypatch.setattr(Slots, "wait", wait_for_the_dead)
+    configure(allowed_networks=("127.0.0.0/8",), check_timeout=3600.0)
+    work()
     assert row_statuses(batch) == ["ok", "ok"]
     assert actions(batch).count("take_over") == 1
     assert_consistent()
