@@ -45,6 +45,7 @@ FORMS: Mapping[str, tuple[re.Pattern[str], str]] = {
     **dict.fromkeys(("api_rate", "api_anonymous_rate", "login_rate"), (RATE, "100/second, 6000/minute or off")),
     "ping_url": (PING_URL, "an address like https://hc-ping.com/<uuid>"),
     "base_url": (BASE_URL, "an address like https://batches.example.org"),
+    "user_agent": (re.compile("[ -~]*"), "ASCII characters on one line, such as example.org (ops@example.org)"),
 }
 #: The type of other values, and its form for messages, by the type of the default.
 KINDS: Mapping[type, tuple[Any, str]] = {

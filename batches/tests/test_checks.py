@@ -49,6 +49,7 @@ from batches.text import clean_text, format_duration
             ("BASE_URL", address, "Use an address like https://batches.example.org.")
             for address in ("batches.example.org", "ftp://example.org", "https://", "https://a b", "https://a/?q=1")
         ),
+        *(("USER_AGENT", name, "Use ASCII characters on one line") for name in ("Müller", "me\r\nX-Mine: 1")),
         ("COLOUR", "red", "Unknown keys in BATCHES: COLOUR"),
     ],
 )

@@ -125,7 +125,7 @@ def add_batch(program, name, **headers):
     return program.post("/jobs/api/v1/batches/", json=body, headers=headers)
 
 
-@pytest.mark.parametrize("settings", ["plain", "unusual"])
+@pytest.mark.parametrize("settings", ["plain", "unusual", "headless"])
 def test_after_the_documented_steps_the_system_check_is_silent(settings, database_urls):
     with Host(settings, *database_urls) as host:
         said = host.run(*all_in_one("makemigrations --check --dry-run batches", "check --deploy"))
