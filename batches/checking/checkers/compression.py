@@ -87,7 +87,7 @@ def unpack_deflate(body: bytes) -> Iterator[bytes]:
 
 
 def _inflate(stream: "zlib._Decompress", body: bytes) -> Iterator[bytes]:
-    while body and not stream.eof:
+    while not stream.eof:  # without any bytes left, the stream may still hold back output
         piece = stream.decompress(body, STEP)
         if not piece and not stream.unconsumed_tail:
             break

@@ -8,7 +8,7 @@ import brotli
 import pytest
 import zstandard
 
-from batches.checking.checkers.compression import Unpacked, is_packed, unpack
+from batches.checking.checkers.compression import STEP, Unpacked, is_packed, unpack
 
 PLAIN = b"<rss>" + b"hello " * 50_000 + b"</rss>"
 RAW_DEFLATE = zlib.compress(PLAIN, wbits=-15)
@@ -36,6 +36,11 @@ UNPACKED = {
 def test_the_bytes_decide_how_a_body_is_unpacked(encodings, body):
     assert unpack(body, encodings, len(PLAIN)) == Unpacked(PLAIN)
     assert is_packed(body, encodings) is (body != PLAIN)
+
+
+def test_the_end_of_a_body_is_unpacked_when_zlib_holds_back_output_of_bytes_that_it_has_taken():
+    plain = b"a" * (STEP + 1)
+    assert unpack(zlib.compress(plain, wbits=-15), "deflate", len(plain)) == Unpacked(plain)
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd", "br, gzip", ""])
