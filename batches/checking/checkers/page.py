@@ -45,6 +45,7 @@ FEED_TYPES = {
 LIKE_FEED_TYPE = re.compile(r"rss|atom|rdf")
 NAMED_LIKE_FEED = re.compile(r"\b(?:rss|atom|feed)\b", re.IGNORECASE)
 COMMENTS = re.compile(r"\bcomments?\b|kommentar|comentario|commentaire|commenti\b", re.IGNORECASE)
+OF_COMMENTS = 3  # added to their ranks
 # Each is a request.
 MAX_FEEDS = 5
 
@@ -99,7 +100,9 @@ def read_page(document: bytes, address: str, link_header: str = "", refresh_head
         named = {name.lower(): quoted or bare for name, quoted, bare in reversed(PARAMETER.findall(parameters))}
         add_feed(ranks, {**named, "href": href}, address)
     feeds = sorted(ranks, key=lambda url: ranks[url])[:MAX_FEEDS]
-    return Declared(feeds, "" if refresh == normalise_or_empty(address) else refresh)
+    # If the feed of the stories fails, that of the comments must not be remembered in its place.
+    of_stories = [url for url in feeds if ranks[url] < OF_COMMENTS]
+    return Declared(of_stories or feeds, "" if refresh == normalise_or_empty(address) else refresh)
 
 
 def find_tags(document: bytes) -> Iterator[TagReader]:
@@ -112,13 +115,13 @@ def find_tags(document: bytes) -> Iterator[TagReader]:
 
 
 def add_feed(ranks: dict[str, int], link: Mapping[str, str], base: str) -> None:
-    """Add the address of a link if it is a feed's. Feeds of comments come after all others."""
+    """Add the address of a link if it is a feed's."""
     rank = rank_link(link)
     if rank is None or not link.get("href", "").strip():
         return
     if url := make_url(link["href"], base):
         is_of_comments = COMMENTS.search(f"{link.get('title', '')} {urlsplit(url).path}")
-        ranks.setdefault(url, rank + (len(FEED_TYPES) if is_of_comments else 0))
+        ranks.setdefault(url, rank + (OF_COMMENTS if is_of_comments else 0))
 
 
 def rank_link(link: Mapping[str, str]) -> int | None:

@@ -155,7 +155,9 @@ def test_a_feed_that_redirects_to_a_page_leads_to_the_feed_this_one_declares(ser
 
 
 def test_a_feed_that_is_dead_is_asked_and_searched_once(server):
-    server.answer("/", page(link("/gone")), headers=HTML)
+    """A feed of comments does not replace it: it would be remembered, although a 403 may soon be over."""
+    server.answer("/", page(link("/gone") + link("/comments/feed/")), headers=HTML)
+    server.answer("/comments/feed/", rss(item(1)))
     result = check(server.url("/"), feed_url=server.url("/gone"))
     assert (result.ok, result.error, result.http_status) == (False, "its feed: answered 404 Not Found", 404)
     assert [request.path for request in server.requests] == ["/gone", "/"]
