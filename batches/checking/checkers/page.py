@@ -36,6 +36,8 @@ TOKEN = re.compile(
 # A page has tens of them.
 MAX_LINK_TAGS = 500
 MAX_TAG_BYTES = 4000
+# In an attribute, "&section=2" contains no entity. The HTMLParser of older Pythons reads "§ion=2".
+BARE_AMPERSAND = re.compile(rb"&(?=[a-z0-9]+=)", re.IGNORECASE)
 
 # The most certain types first. The last ones are also declared for other things, such as WordPress's API.
 FEED_TYPES = {
@@ -75,7 +77,7 @@ class TagReader(HTMLParser):
         super().__init__()
         self.name = ""
         self.attributes: dict[str, str] = {}
-        self.feed(tag.decode("utf-8", "replace"))
+        self.feed(BARE_AMPERSAND.sub(b"&amp;", tag).decode("utf-8", "replace"))
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.name = tag

@@ -76,6 +76,7 @@ WITHOUT_FEED = [
         (f"<link\n rel = alternate\n type = 'application/rss+xml'\n href = {FEED} />", FEED),
         (f'<link title="a > b" rel="alternate" type="application/rss+xml" href="{FEED}">', FEED),
         (link("/a?b=1&amp;c=2"), "http://site.example/a?b=1&c=2"),
+        (link("/a?b=1&section=2&amp;copy=3&copy=4"), "http://site.example/a?b=1&section=2&copy=3&copy=4"),
         (link("feed.xml"), "http://site.example/dir/feed.xml"),
         (link("//other.example/feed"), "http://other.example/feed"),
         (link(" /feed "), FEED),
