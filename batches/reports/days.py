@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
-from django.db.models import Count, F, Sum
+from django.db.models import Count, Sum
 
 from batches.models import Batch, ProfileList
 
@@ -12,7 +12,7 @@ from .failures import start_of_day
 
 @dataclass(frozen=True, slots=True)
 class Day:
-    """The sums of the batches that were done on a day. A profile that rests is not checked."""
+    """The sums of the batches that were done on a day. Profiles that rest count as checked, as in each batch."""
 
     batches: int = 0
     checked: int = 0
@@ -23,7 +23,7 @@ class Day:
         """The sums including the running batch."""
         return replace(
             self,
-            checked=self.checked + batch.completed_profiles - batch.skipped_profiles,
+            checked=self.checked + batch.completed_profiles,
             failed=self.failed + batch.failed_checks,
             stories=self.stories + batch.stories_found,
         )
@@ -33,8 +33,7 @@ def sum_up_day(days_ago: int = 0) -> Day:
     done = Batch.objects.filter(status=Batch.Status.DONE, completed_at__gte=start_of_day(days_ago))
     if days_ago:
         done = done.filter(completed_at__lt=start_of_day(days_ago - 1))
-    checked = F("completed_profiles") - F("skipped_profiles")
-    sums = {"checked": checked, "failed": "failed_checks", "stories": "stories_found"}
+    sums = {"checked": "completed_profiles", "failed": "failed_checks", "stories": "stories_found"}
     return Day(**done.aggregate(batches=Count("pk"), **{name: Sum(value, default=0) for name, value in sums.items()}))
 
 

@@ -149,11 +149,15 @@ def test_a_day_has_the_batches_that_were_done_on_it_in_the_time_zone(settings, s
 def test_today_is_beside_yesterday_with_what_the_running_batch_has_so_far(client):
     old = batch_with("done", ok=1, failed=3)
     Batch.objects.filter(pk=old.pk).update(completed_at=timezone.now() - timedelta(days=1))
-    batch_with("done", ok=2, failed=1)
+    rested = batch_with("done", ok=2, failed=1)
+    Batch.objects.filter(pk=rested.pk).update(completed_profiles=4, skipped_profiles=1)
     run_of("now", ok=1, failed=1, stories=[story()])
-    shown = tiles(client.get(INDEX))
+    page = client.get(INDEX)
+    shown = tiles(page)
     assert shown["Batches done"] == ["1", "compare with yesterday : 1"]
-    assert shown["Profiles checked"] == ["5", "yesterday 4"]
+    assert shown["Profiles checked"] == ["6", "yesterday 4"]  # 2 of them now
+    checked = document(page).xpath("//section[@aria-labelledby='dashboard-runs-title']//tbody//td[3]")
+    assert [words(cell) for cell in checked] == ["4", "4"]
     assert shown["Failed"] == ["2", "yesterday 3"]
     assert shown["New stories"] == ["1", "yesterday 0"]
 
