@@ -53,3 +53,4 @@ def _limit_postgresql() -> Iterator[None]:
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SELECT set_config('statement_timeout', %s, true)", [f"{SEARCH_SECONDS * 1000:.0f}ms"])
         yield
+        transaction.set_rollback(True)  # it only reads, and otherwise the limit lasts as long as an outer transaction

@@ -1,10 +1,10 @@
 """Long and slow searches: the user gets a message, and nobody else waits."""
 
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 
 import pytest
 from django.contrib.auth.models import User
-from django.db import OperationalError, connection
+from django.db import OperationalError, connection, transaction
 from django.test import Client
 
 from batches.tests.support.tables import run_sql
@@ -80,12 +80,14 @@ def test_a_slow_search_ends_after_its_time_with_a_message(client, slow_searches)
 
 
 @pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("request_in", [nullcontext, transaction.atomic])  # with ATOMIC_REQUESTS: a transaction
 @pytest.mark.parametrize("ending", ["SELECT 1", "slow"])
-def test_what_follows_a_search_is_not_limited(monkeypatch, ending):
+def test_what_follows_a_search_is_not_limited(monkeypatch, ending, request_in):
     monkeypatch.setattr(search, "SEARCH_SECONDS", 0.01)
-    with suppress(SearchTooSlow), limited_search():
-        run_sql(SLOW[connection.vendor] if ending == "slow" else ending)
-    assert run_sql(f"{NUMBERS} WHERE n < 1000000) SELECT max(n) FROM number") == [(1_000_000,)]
+    with request_in():
+        with suppress(SearchTooSlow), limited_search():
+            run_sql(SLOW[connection.vendor] if ending == "slow" else ending)
+        assert run_sql(f"{NUMBERS} WHERE n < 1000000) SELECT max(n) FROM number") == [(1_000_000,)]
 
 
 def test_another_fault_within_a_search_stays_what_it_is():
