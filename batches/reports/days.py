@@ -1,6 +1,7 @@
 """The totals of a day, the latest finished batches, and the lists that are due next. Reads only."""
 
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import Any, Self
 
 from django.db.models import Count, Sum
@@ -81,7 +82,7 @@ def compare_runs_of_today() -> list[ComparedRun]:
     for run in done.filter(completed_at__gte=start).order_by("-completed_at")[:MOST_COMPARED]:
         key = run.list_id or run.pk
         latest.setdefault(key, run)
-        first[key] = run
+        first[key] = min(first.get(key, run), run, key=attrgetter("created_at"))  # an older run may be rechecked later
     wanted = [run.previous_id for run in first.values() if run.previous_id]
     before = {run.pk: run for run in done.filter(completed_at__lt=start, pk__in=wanted)}
     compared = [ComparedRun(run, before.get(first[key].previous_id or run.pk)) for key, run in latest.items()]

@@ -10,7 +10,7 @@ from django.utils import timezone
 from batches.batch_manager import BatchManager
 from batches.models import Batch, Host, Profile
 from batches.reports.failures import start_of_day
-from batches.tests.support.factories import failed, make_list, ok, run_list
+from batches.tests.support.factories import failed, make_list, ok, record_one, run_list, start_run
 
 from .conftest import (
     SCRIPT,
@@ -225,6 +225,18 @@ def test_todays_runs_are_beside_the_runs_before_today(client):
     assert sums["failed_checks"] == (2, 4)
     assert sums["completed_profiles"] == (6, 6)
     assert "1 run without an earlier run is left out." in text_of(page)
+
+
+def test_an_old_run_that_is_checked_again_today_is_beside_the_run_before_it(client):
+    found = make_list("it", 2)
+    run_before(found, ok(), ok(), days_ago=2)
+    old = run_before(found, ok(), failed(), days_ago=1)
+    run_list(found, ok(), ok())
+    assert BatchManager().retry_failed(old.pk)
+    record_one(start_run(old), failed())
+    assert BatchManager().complete_batch(old.pk)
+    [row] = table(client.get(TODAY), "runs")
+    assert row[3] == "1 +1"
 
 
 def test_newly_failing_profiles_are_linked_where_the_run_is_compared_with_the_same_one(client):
