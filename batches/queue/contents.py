@@ -155,7 +155,10 @@ def prepare_rows(profiles: Profiles) -> Callable[[Batch], int]:
 def insert_profiles(names: Mapping[str, str], fence: Fence = lambda: None) -> None:
     """Store the unknown profiles, given as names by address.
 
-    They are sorted by address, so that two imports with common addresses wait for each other instead of deadlocking.
+    They get IDs in the order of the list, so that rows of the list, in this and in later batches, come close together
+    in the indexes by profile. Otherwise each chunk of rows writes pages all over them: twice the time on SQLite.
+
+    A transaction stores them sorted, so that imports with common addresses wait for each other instead of deadlocking.
     """
     statement = f"""INSERT INTO {PROFILE}
                            (url, name, feed_url, etag, last_modified, fingerprint, last_error, created_at)
@@ -166,9 +169,10 @@ def insert_profiles(names: Mapping[str, str], fence: Fence = lambda: None) -> No
     def store(chunk: list[Any]) -> int:
         # Let parallel imports with common addresses wait: a transaction of the caller can be long.
         with postgresql_setting("lock_timeout", "0"):
-            return execute(statement, [now(), as_json(chunk)])
+            return execute(statement, [now(), as_json(sorted(chunk))])
 
-    store_chunks(((url, names[url]) for url in sorted(names)), store, fence)
+    is_one_transaction = connection.in_atomic_block
+    store_chunks(sorted(names.items()) if is_one_transaction else names.items(), store, fence)
 
 
 def _insert_addresses(names: Mapping[str, str], batch: Batch) -> int:

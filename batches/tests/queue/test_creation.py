@@ -3,6 +3,7 @@
 import random
 import uuid
 from datetime import timedelta
+from itertools import chain
 
 import pytest
 from django.db import DatabaseError, IntegrityError, connection, transaction
@@ -83,13 +84,24 @@ def test_profiles_can_be_texts_imported_addresses_or_profiles_and_duplicates_are
 def test_the_rows_have_the_order_of_the_list_even_if_some_profiles_are_known(manager, monkeypatch):
     monkeypatch.setattr(contents, "INSERT_CHUNK", 7)
     wanted = shuffled(40, seed=1)
-    manager.create_batch("Some are known", known := wanted[10:20])
+    manager.create_batch("Some are known", wanted[10:20])
     batch = manager.create_batch("All", iter(wanted))
     assert urls_of(batch) == wanted
     assert batch.total_profiles == 40
-    # In any other order, parallel imports could deadlock.
-    stored = list(Profile.objects.order_by("pk").values_list("url", flat=True))
-    assert stored == sorted(known) + sorted({*wanted} - {*known})
+
+
+@pytest.mark.parametrize(
+    "together",
+    [pytest.param(7, marks=pytest.mark.django_db(transaction=True)), 40],
+    ids=["own transactions", "the caller's transaction"],
+)
+def test_profiles_have_the_order_of_the_list_and_those_of_a_transaction_are_sorted(manager, monkeypatch, together):
+    """The order of the list keeps rows close together in indexes. Unsorted, parallel imports could deadlock."""
+    monkeypatch.setattr(contents, "INSERT_CHUNK", 7)
+    wanted = shuffled(40, seed=1)
+    manager.create_batch("New", wanted)
+    chunks = [sorted(wanted[first : first + together]) for first in range(0, 40, together)]
+    assert list(Profile.objects.order_by("pk").values_list("url", flat=True)) == list(chain.from_iterable(chunks))
 
 
 def test_a_queryset_is_read_when_the_rows_are_inserted_oldest_first(manager):
