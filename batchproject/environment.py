@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Collection
+from zoneinfo import ZoneInfo
 
 from django.core.exceptions import ImproperlyConfigured
 
@@ -38,8 +39,10 @@ def read_choice(name: str, default: str, choices: Collection[str], noun: str) ->
     raise ImproperlyConfigured(f"{name}={text!r} is not a valid {noun}. Use one of {', '.join(choices)}.")
 
 
-def read_time_zone(name: str, default: str, known: Collection[str]) -> str:
+def read_time_zone(name: str, default: str) -> str:
     zone = read_text(name, default)
-    if zone not in known:
-        raise ImproperlyConfigured(f"{name}={zone!r} is not a known time zone. Use UTC, or a name like Europe/Berlin.")
-    return zone
+    try:
+        return ZoneInfo(zone).key
+    except (KeyError, OSError, ValueError) as error:
+        message = f"{name}={zone!r} is not a known time zone. Use UTC, or a name like Europe/Berlin."
+        raise ImproperlyConfigured(message) from error

@@ -3,7 +3,6 @@
 import os
 from importlib.util import find_spec
 from typing import Any
-from zoneinfo import available_timezones
 
 import dj_database_url
 import django
@@ -34,8 +33,6 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "django.contrib.humanize",
     "rest_framework",
-    "django_filters",
-    "drf_spectacular",
     "drf_spectacular_sidecar",
 ]
 
@@ -190,7 +187,7 @@ if (LOCALE_PATHS[0] / "de" / "LC_MESSAGES" / "django.mo").exists():
     LANGUAGES.append(("de", "Deutsch"))
 # Django's own pages show times in the format of the app.
 FORMAT_MODULE_PATH = "batchproject.formats"
-TIME_ZONE = read_time_zone("TIME_ZONE", "UTC", available_timezones())
+TIME_ZONE = read_time_zone("TIME_ZONE", "UTC")
 
 # The path of the site, for a proxy that removes it; `serve --url-prefix` sets it automatically.
 FORCE_SCRIPT_NAME = read_text("FORCE_SCRIPT_NAME") or None

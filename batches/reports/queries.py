@@ -5,7 +5,7 @@ from datetime import datetime
 from django.db import connection
 from django.db.models import Count, Q
 
-from batches.checking.checkers.client import NO_CONNECTION, TOO_LATE
+from batches.checking.checkers.base import NO_CONNECTION, TOO_LATE
 from batches.lists.addresses import address_prefixes
 from batches.models import Batch, BatchProfile, Minute
 

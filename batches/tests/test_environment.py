@@ -33,6 +33,7 @@ PRINT = "from django.conf import settings as it; print(it.TIME_ZONE, it.LOGGING[
         ({"LOG_LEVEL": "loud"}, "LOG_LEVEL='loud' is not a valid log level. Use one of DEBUG, INFO, WARNING,"),
         ({"TIME_ZONE": "Nowhere"}, "TIME_ZONE='Nowhere' is not a known time zone. Use UTC, or a name like"),
         ({"TIME_ZONE": "../../etc/passwd"}, "TIME_ZONE='../../etc/passwd' is not a known time zone."),
+        ({"TIME_ZONE": "Europe"}, "TIME_ZONE='Europe' is not a known time zone."),
     ],
 )
 def test_an_invalid_variable_ends_with_a_sentence(variables, printed):

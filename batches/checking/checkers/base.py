@@ -94,6 +94,13 @@ def require_types(kind: type[CheckResult | Story], types: tuple[type, ...]) -> N
             raise TypeError(f"it returned a {kind.__name__} with {name} of type {found.__name__}, not {allowed}")
 
 
+NO_SUCH_HOST = "no such host"
+NO_ANSWER = "no such host, or its name servers do not answer"
+REFUSED, OUT_OF_REACH, TOO_LATE = "refused the connection", "could not be reached", "did not answer within"
+#: Reasons for a failed connection. Another reason begins with TOO_LATE.
+NO_CONNECTION = (NO_SUCH_HOST, NO_ANSWER, REFUSED, OUT_OF_REACH)
+
+
 class FetchError(Exception):
     """No usable response. `str(error)` is the reason for people; its subject, the address, is left out."""
 

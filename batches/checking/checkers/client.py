@@ -21,11 +21,11 @@ import pycurl
 
 from batches.conf import Config
 
-from .base import FetchError, NoConnection, Unreachable
+from .base import NO_SUCH_HOST, OUT_OF_REACH, REFUSED, TOO_LATE, FetchError, NoConnection, Unreachable
 from .clock import not_charged
 from .guard import NOT_PUBLIC, Network, open_guarded_socket, read_networks
 from .memory import Memory, Share
-from .resolver import NO_ANSWER, NO_SUCH_HOST, Resolver
+from .resolver import Resolver
 from .target import Target
 
 # Idle connections are reused, but with hundreds of hosts a second they must not use up the file descriptors.
@@ -437,9 +437,6 @@ def read_response(transfer: Transfer) -> RawResponse:
     return RawResponse(transfer.status, Headers(transfer.head), body, transfer.is_cut, transfer.share)
 
 
-REFUSED, OUT_OF_REACH, TOO_LATE = "refused the connection", "could not be reached", "did not answer within"
-#: Reasons for a failed connection. Another reason begins with TOO_LATE.
-NO_CONNECTION = (NO_SUCH_HOST, NO_ANSWER, REFUSED, OUT_OF_REACH)
 CLOSED_EARLY = "closed the connection too early"
 LOST = frozenset({pycurl.E_GOT_NOTHING, pycurl.E_PARTIAL_FILE, pycurl.E_SEND_ERROR, pycurl.E_RECV_ERROR})
 # libcurl reports these as E_RECV_ERROR, too, but a retry would not help.

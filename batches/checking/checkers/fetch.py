@@ -14,8 +14,8 @@ from typing import Self
 from batches.conf import Config
 from batches.lists.domains import domain_of_host
 
-from .base import Checker, CheckResult, FetchError, NoAnswer, ProfileToCheck, Unreachable
-from .client import TOO_LATE, Client, RawResponse, Transfer
+from .base import TOO_LATE, Checker, CheckResult, FetchError, NoAnswer, ProfileToCheck, Unreachable
+from .client import Client, RawResponse, Transfer
 from .clock import Clock, charged_seconds, not_charged
 from .compression import Unpacked, is_packed, unpack
 from .memory import SMALL_BYTES

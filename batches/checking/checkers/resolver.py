@@ -10,7 +10,7 @@ import pycares
 
 from batches.metrics import LOOKUPS
 
-from .base import NoConnection, Unreachable
+from .base import NO_ANSWER, NO_SUCH_HOST, NoConnection, Unreachable
 from .clock import not_charged
 
 # c-ares repeats a question sooner if it knows that a name server is fast, and waits twice as long each time.
@@ -35,8 +35,6 @@ UNKNOWN = frozenset({aiodns.error.ARES_ENOTFOUND, aiodns.error.ARES_ENODATA, aio
 #: RFC 6761: never query these names.
 LOCALHOST, LOOPBACK = "localhost", ("127.0.0.1", "::1")
 
-NO_SUCH_HOST = "no such host"
-NO_ANSWER = "no such host, or its name servers do not answer"
 OUTCOMES = {"": "ok", NO_SUCH_HOST: "no_such_host", NO_ANSWER: "no_answer"}
 
 

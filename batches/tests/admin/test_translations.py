@@ -11,7 +11,8 @@ from django.urls import reverse
 from batches.admin.actions import CALLS
 from batches.admin.stored import REASONS
 from batches.batch_manager import BatchManager
-from batches.checking.checkers import client as fetching
+from batches.checking.checkers.base import NO_CONNECTION, TOO_LATE
+from batches.checking.checkers.client import CLOSED_EARLY
 from batches.models import Event, ProfileList
 from batches.tests.browser.pages import make_rows
 from batches.tests.docs import messages
@@ -153,9 +154,9 @@ def test_responses_to_clicks_are_translated(client, steps):
 def test_each_reason_of_a_failed_check_is_known():
     """Those that the documentation lists, with some text for what differs."""
     reasons = messages.reasons_of_failures() | {
-        *fetching.NO_CONNECTION,
-        fetching.CLOSED_EARLY,
-        f"{fetching.TOO_LATE} … s",
+        *NO_CONNECTION,
+        CLOSED_EARLY,
+        f"{TOO_LATE} … s",
     }
     texts = {text.replace("…", "7") for text in reasons - {"… … s"}}
     for subject in ("the address", "the redirect target"):

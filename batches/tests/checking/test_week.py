@@ -13,8 +13,7 @@ from django.utils import timezone
 
 from batches.batch_manager import BatchManager
 from batches.checking import outage
-from batches.checking.checkers.base import CheckResult
-from batches.checking.checkers.client import NO_ANSWER
+from batches.checking.checkers.base import NO_ANSWER, CheckResult
 from batches.checking.worker import Worker
 from batches.models import Action, Batch, BatchLog, BatchProfile, StoryResult, WebhookDelivery
 from batches.tests.support.factories import age_leases, assert_sound, claim, ok, record, subscribe

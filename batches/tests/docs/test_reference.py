@@ -9,7 +9,7 @@ from rest_framework import exceptions
 
 from batches import __version__
 from batches.api import access, conditional, errors, idempotency
-from batches.checking.checkers import client
+from batches.checking.checkers import base, client
 from batches.conf import Config
 from batches.models import OUTDATED, Action
 from batches.models.api import AccessToken
@@ -103,7 +103,7 @@ def test_each_code_of_a_refusal_has_a_remedy():
 FAULTS = {
     "logged": lambda: messages.logged_messages() - {"…"},
     "ending": messages.endings_without_advice,
-    "reason": lambda: messages.reasons_of_failures() | {*client.NO_CONNECTION, client.CLOSED_EARLY},
+    "reason": lambda: messages.reasons_of_failures() | {*base.NO_CONNECTION, client.CLOSED_EARLY},
     "finding": lambda: messages.findings_of_the_doctor() | set(CONTRADICTIONS),
     "check": messages.ids_of_system_checks,
     "outage": lambda: {BUSY, UNAVAILABLE, POOLED, OUTDATED},

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from batches.checking.checkers import resolver as resolver_module
-from batches.checking.checkers.base import FetchError, NoAnswer
+from batches.checking.checkers.base import NO_ANSWER, NO_SUCH_HOST, FetchError, NoAnswer
 from batches.checking.checkers.clock import Clock
 from batches.checking.checkers.http import HttpChecker
-from batches.checking.checkers.resolver import LOOPBACK, NO_ANSWER, NO_SUCH_HOST, Resolver
+from batches.checking.checkers.resolver import LOOPBACK, Resolver
 from batches.tests.support.feedserver import WAIT_SECONDS
 from batches.tests.support.nameserver import SILENT, NameServer
 from batches.tests.support.processes import wait_until
