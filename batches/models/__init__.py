@@ -39,4 +39,4 @@ from .queue_order import DETOUR
 from .redirects import Redirect
 from .subscriptions import Subscription
 from .webhooks import SECRET_PREFIX, Event, Webhook, WebhookDelivery, new_secret
-from .workers import Worker, is_alive, is_in_time
+from .workers import Worker, is_alive, is_in_time, is_not_ahead

@@ -21,12 +21,17 @@ class WorkerQuerySet(models.QuerySet["Worker"]):
 
     def last_seen(self) -> "Worker | None":
         """The worker with the latest heartbeat, which says whether any worker is alive."""
-        return self.order_by("-seen_at").first()
+        return self.filter(is_not_ahead()).order_by("-seen_at").first()
 
 
 def is_alive() -> Q:
     """Whether it is alive: it has sent a heartbeat recently, and has not ended in order."""
     return is_in_time("seen_at") & (Q(ended_at=None) | Q(ended_at__gt=Now()))
+
+
+def is_not_ahead() -> Q:
+    """Whether the heartbeat is not too far in the future: the worker has died before the clock was set back."""
+    return Q(seen_at__lte=Now() + timedelta(seconds=get_config().lease_seconds))
 
 
 def is_in_time(field: str) -> Q:

@@ -10,7 +10,7 @@ from prometheus_client import Metric
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from batches.models import Action, Batch, BatchLog, Host, Lease, Queue, WebhookDelivery, Worker, is_alive
+from batches.models import Action, Batch, BatchLog, Host, Lease, Queue, WebhookDelivery, Worker, is_alive, is_not_ahead
 
 Status = Batch.Status
 DAY = timedelta(hours=24)
@@ -58,8 +58,9 @@ def describe_hold(queue: Any) -> Iterator[Metric]:
 def describe_workers(queue: Any) -> Iterator[Metric]:
     leases = Lease.objects.aggregate(count=Count("pk"), first=Min("lease_at"))
     alive = Count("pk", filter=is_alive())
-    versions = list(Worker.objects.values("version").annotate(alive=alive, last=Max("seen_at")).order_by("version"))
-    seen_at = max((version["last"] for version in versions), default=None)
+    last = Max("seen_at", filter=is_not_ahead())
+    versions = list(Worker.objects.values("version").annotate(alive=alive, last=last).order_by("version"))
+    seen_at = max((version["last"] for version in versions if version["last"]), default=None)
     yield gauge("workers", "Workers that have a part in the running batch.", leases["count"])
     text = "Idle and busy workers with a heartbeat within BATCHES_LEASE_SECONDS, by version."
     counts = {version["version"]: version["alive"] for version in versions if version["alive"]}

@@ -145,6 +145,13 @@ def test_a_worker_is_alive_within_the_lease_of_its_last_heartbeat(worker, second
     assert forecast_queue().worker_is_alive is is_alive
 
 
+def test_a_worker_that_died_before_the_clock_was_set_back_is_not_the_last_one(worker):
+    seen(-LEASE - 5)
+    BatchManager().claim_run("other")
+    outlook = forecast_queue()
+    assert (str(outlook.last_worker), outlook.worker_is_alive) == ("other", True)
+
+
 def test_a_worker_that_renews_its_lease_is_alive():
     running(profiles=10, completed=1, seconds=1)
     seen(LEASE + 5)

@@ -101,6 +101,7 @@ def test_the_figures_say_what_the_database_says(read):
     Worker.objects.filter(name="other").update(version="0.9")
     Worker.objects.filter(name="lost").update(seen_at=Now() - timedelta(seconds=100))
     manager.end_worker("gone")
+    Worker.objects.filter(name="gone").update(seen_at=Now() + timedelta(days=1))  # before the clock was set back
     manager.hold_queue("Maintenance")
     Queue.objects.update(held_at=timezone.now() - timedelta(minutes=2))
     Host.objects.create(name="paused.example.org", not_before=timezone.now() + timedelta(hours=1))
