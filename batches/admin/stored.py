@@ -76,6 +76,7 @@ REASONS = (
     _("retrying %(profiles)s"),
     _("it had been %(participle)s"),
     _("A profile was forgotten."),
+    _("planned again, since the clock was set back"),
     # Of deliveries
     _("could not be sent: %(why)s"),
     _("the mail server cannot send this message: %(why)s"),

@@ -11,6 +11,7 @@ import random
 import uuid
 from array import array
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -55,6 +56,9 @@ LOG = BatchLog._meta.db_table
 #: was created. A rest that ends this soon does not keep a profile out of a run.
 ENDS_SOON = timedelta(hours=1)
 
+#: A run that was created later than this shows that the clock was set back since: clocks of machines differ less.
+SET_BACK = timedelta(hours=1)
+
 #: Maximum runs that are stored and revealed together.
 MAX_DUE = 1_000
 
@@ -96,6 +100,7 @@ class ScheduleCalls(QueueWriter):
         `should_stop` is called between the chunks. The next call creates the runs that were not revealed.
         """
         moment = moment or timezone.now()
+        self._plan_earlier(moment)
         planned = self._plan_runs(find_due(moment), moment)
         made, revealed = insert_hidden_runs(planned), list[uuid.UUID]()
         try:
@@ -121,13 +126,29 @@ class ScheduleCalls(QueueWriter):
                 planned.append(DueRun(run_id, found, following))
         return planned
 
+    def _plan_earlier(self, moment: datetime) -> None:
+        """Plan the next runs again that were planned when the clock was ahead: they could be a year away."""
+        ahead = {"runs__created_at__gt": moment + SET_BACK, "next_run_at__gt": F("runs__created_at")}
+        for found in ProfileList.objects.filter(**ahead):
+            assert found.next_run_at is not None
+            with suppress(InvalidSchedule):  # it is switched off when it is due
+                following = choose_next_run(found, moment)
+                if found.next_run_at - following > timedelta(minutes=found.delay_minutes):
+                    self._change(found, "planned again, since the clock was set back", next_run_at=following)
+
     def _switch_off(self, found: ProfileList, reason: str) -> None:
         """Switch off a schedule that has become invalid, since its time zone was removed from the system."""
+        if self._change(found, f"switched off: {reason}", schedule_active=False, next_run_at=None):
+            logger.error("The schedule of the list “%s” was switched off: %s", found, reason)
+
+    def _change(self, found: ProfileList, message: str, **values: Any) -> bool:
+        """Returns whether nobody else has changed its next run."""
         with transaction.atomic():
-            due = ProfileList.objects.filter(pk=found.pk, next_run_at=found.next_run_at)
-            if due.update(schedule_active=False, next_run_at=None, version=F("version") + 1):
-                logger.error("The schedule of the list “%s” was switched off: %s", found, reason)
-                self._log(None, Action.CHANGE_LIST, f"switched off: {reason}", list_id=found.pk)
+            same = ProfileList.objects.filter(pk=found.pk, next_run_at=found.next_run_at)
+            is_changed = same.update(version=F("version") + 1, **values) > 0
+            if is_changed:
+                self._log(None, Action.CHANGE_LIST, message, list_id=found.pk)
+        return is_changed
 
     def _reveal_runs(self, runs: Sequence[DueRun], moment: datetime) -> list[uuid.UUID]:
         with Queue.objects.locked():

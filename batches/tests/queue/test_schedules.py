@@ -219,6 +219,26 @@ def test_a_schedule_that_is_edited_after_the_clock_was_set_back_runs_again(manag
     assert len(tick(clock)) == 1
 
 
+@pytest.mark.parametrize("delay_minutes", [0, 30])
+def test_a_run_that_was_planned_before_the_clock_was_set_back_is_planned_again(delay_minutes, manager, clock):
+    found = scheduled(manager, delay_minutes=delay_minutes)
+    clock.pass_(days=365)
+    [pk] = tick(clock)
+    Batch.objects.filter(pk=pk).update(created_at=clock.now)
+    finish_all()
+    clock.pass_(days=-364)
+    assert tick(clock) == []
+    found.refresh_from_db()
+    planned = found.next_run_at
+    assert timedelta(hours=1) <= planned - clock.now <= timedelta(hours=1, minutes=delay_minutes)
+    assert last_line().message == "planned again, since the clock was set back"
+    assert tick(clock) == []
+    found.refresh_from_db()
+    assert found.next_run_at == planned
+    clock.pass_(hours=2)
+    assert len(tick(clock)) == 1
+
+
 def test_a_held_queue_collects_runs(manager, clock):
     scheduled(manager)
     assert manager.hold_queue("Maintenance")
@@ -378,7 +398,7 @@ def test_a_thousand_lists_cost_as_many_statements_as_one(clock):
     assert priorities == sorted(priorities, reverse=True)
     assert_consistent()
     nothing = count_statements(lambda: tick(clock))
-    assert nothing == 1
+    assert nothing == 2
 
 
 def test_the_rows_are_stored_before_the_queue_is_locked(manager, clock):
