@@ -87,6 +87,7 @@ def urls(number):
     return [f"https://example.org/{next(NUMBERS)}" for _ in range(number)]
 
 
+@factories.remembered
 def batch_with(status="queued", *, name="a batch", ok=0, failed=0, pending=1, stories=(), priority=0):
     """A batch in this status with this many profiles of each outcome; the first ok one has these stories."""
     manager = BatchManager("maker")

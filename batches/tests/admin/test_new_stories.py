@@ -10,7 +10,7 @@ from django.utils import timezone
 from batches.batch_manager import BatchManager
 from batches.models import Profile, ReadMark, StoryResult
 from batches.reports import new_stories
-from batches.tests.support.factories import make_list, ok, run_list, story_of, with_stories
+from batches.tests.support.factories import make_list, ok, remembered, run_list, story_of, with_stories
 
 from .conftest import document, send, text_of, words
 
@@ -31,6 +31,7 @@ def sections(response):
 
 
 @pytest.fixture
+@remembered
 def news():
     """Stories 1 and 2 of the first profile of a list, 3 of the second one, in this order; 4 is of another list."""
     found = make_list("the list", 2)

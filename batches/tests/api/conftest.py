@@ -72,6 +72,7 @@ def a_list():
     return made
 
 
+@factories.remembered
 def batch_with(status="queued", *, name="a batch", profiles=2, failed=0, priority=0):
     """A batch with this many profiles, the first `failed` of which have failed."""
     batch = factories.make_batch(name, profiles, priority=priority)

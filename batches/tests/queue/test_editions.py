@@ -19,6 +19,7 @@ from batches.tests.support.factories import (
     make_batch,
     make_list,
     propose_redirect,
+    remembered,
     urls,
     urls_of,
 )
@@ -47,6 +48,7 @@ def at_each_staged_chunk(at_each_chunk):
 
 
 @pytest.fixture
+@remembered
 def found():
     make_batch("known", 30)  # all addresses are known
     return make_list("News", 12)

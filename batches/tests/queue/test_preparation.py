@@ -31,6 +31,7 @@ from batches.tests.support.factories import (
     ok,
     profile_ids,
     record,
+    remembered,
     row_statuses,
     start_run,
     urls,
@@ -54,6 +55,7 @@ CALLS = {
 
 
 @pytest.fixture
+@remembered
 def source():
     """A batch and a list of twelve profiles."""
     make_list("source", 12)
@@ -168,6 +170,7 @@ def test_in_a_transaction_of_the_caller_foreign_keys_are_checked_before_the_queu
 
 
 @pytest.fixture
+@remembered
 def big():
     """A done batch of ten rows, of which seven showed a story each."""
     run = start_run(make_batch("big", 10))

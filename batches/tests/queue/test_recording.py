@@ -24,6 +24,7 @@ from batches.tests.support.factories import (
     profile_ids,
     record,
     record_one,
+    remembered,
     row_statuses,
     start_run,
     values_of,
@@ -34,6 +35,7 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
+@remembered
 def run():
     return start_run(make_batch("it", 4))
 

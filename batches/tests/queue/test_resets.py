@@ -27,6 +27,7 @@ from batches.tests.support.factories import (
     ok,
     profile_ids,
     record,
+    remembered,
     row_statuses,
     start_run,
     unchanged,
@@ -42,6 +43,7 @@ CALLS = {
 }
 
 
+@remembered
 def make_done(*results):
     run = start_run(make_batch("done", len(results)))
     record(run, zip(profile_ids(run.batch), results, strict=True))

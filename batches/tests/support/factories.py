@@ -1,14 +1,17 @@
 """Batches in every status, created by calls of the manager, and the contents of the tables."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
+from functools import wraps
 from typing import Any
 from uuid import UUID, uuid4
 
 from django.apps import apps
+from django.conf import settings
 from django.db import connection, transaction
+from django.db.models import DateTimeField
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -21,6 +24,7 @@ from batches.models import (
     Lease,
     Profile,
     ProfileList,
+    Queue,
     Redirect,
     Subscription,
     Worker,
@@ -34,6 +38,7 @@ from batches.queue.workers import note_worker
 from batches.reports.doctor import diagnose
 
 Status = Batch.Status
+CLOCK = timezone.now
 MODELS = tuple(apps.get_app_config("batches").get_models())
 
 
@@ -245,6 +250,49 @@ def restore(rows: Mapping[str, list[dict[str, Any]]]) -> None:
                 cursor.execute(f"INSERT INTO {model._meta.db_table} VALUES ({values})", list(row.values()))
 
 
+def remembered(make: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a function that fills the empty tables store the rows of its first call again: a tenth of the time.
+
+    Their times are as long ago as they were then, unless the clock stands still. The function returns a batch, its
+    run, or a list.
+    """
+    made: dict[Any, Any] = {}
+
+    @wraps(make)
+    def call(*arguments: Any, **options: Any) -> Any:
+        if timezone.now is not CLOCK or any(rows for name, rows in everything().items() if name != Queue.__name__):
+            return make(*arguments, **options)
+        key = connection.vendor, repr(settings.BATCHES), repr(arguments), repr(sorted(options.items()))
+        if key not in made:
+            found = make(*arguments, **options)
+            made[key] = timezone.now(), found, everything()
+            return found
+        then, found, rows = made[key]
+        Queue.objects.all().delete()
+        restore(later(rows, timezone.now() - then))
+        holder = found.batch if isinstance(found, ClaimedRun) else found
+        holder = type(holder).objects.get(pk=holder.pk)
+        return replace(found, batch=holder) if isinstance(found, ClaimedRun) else holder
+
+    return call
+
+
+def later(rows: Mapping[str, list[dict[str, Any]]], by: timedelta) -> Mapping[str, list[dict[str, Any]]]:
+    """The rows with all their times moved."""
+    times = {
+        model.__name__: {field.column for field in model._meta.concrete_fields if isinstance(field, DateTimeField)}
+        for model in MODELS
+    }
+
+    def move(value: Any) -> Any:
+        return str(datetime.fromisoformat(value) + by) if isinstance(value, str) else value + by  # SQLite has texts
+
+    return {
+        name: [{key: move(it) if key in times[name] and it else it for key, it in row.items()} for row in found]
+        for name, found in rows.items()
+    }
+
+
 @contextmanager
 def undone() -> Iterator[None]:
     """A block with all its changes rolled back, so that the next one starts from the same rows."""
@@ -271,6 +319,7 @@ def half_known() -> Batch:
     return run.batch
 
 
+@remembered
 def half_checked(status: str, rows: bool = True) -> Batch:
     """A batch "it" in this status with three profiles: one ok with a new story, one failed, one pending.
 
