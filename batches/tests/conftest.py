@@ -34,6 +34,7 @@ from batches.tests.support.postgres import PostgresUnavailableError, temporary_p
 from batches.tests.support.tables import run_sql
 from batches.tests.support.terminal import manage
 from batches.tests.support.working import commands, configure, script, server
+from batches.web.stack import with_room_on_stack
 from batchproject.settings import parse_database_url
 
 __all__ = ["commands", "configure", "demo", "manage", "script", "server"]
@@ -47,8 +48,6 @@ FOUND = pytest.StashKey[list[pytest.Item]]()
 #: In one table. Removing them takes 50 ms.
 MOST_DEAD_BYTES = 1 << 20
 SECONDS_OF_A_DAY = 86_400
-#: For the frames of a test, in values. The memory is allocated at once and used as it is needed.
-ROOM_ON_THE_STACK = 40_000
 #: Takes 50 ms for the half a million objects of the tests.
 count_frozen_objects = gc.get_freeze_count
 
@@ -59,9 +58,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure() -> None:
     gc.disable()  # until all tests are collected
-    # Until 3.12, Python maps and unmaps a piece of its stack in each call that does not fit into the previous one
-    # (gh-142183): a fifth of the time of requests. A call that needs a large piece leaves the rest to those within.
-    runtestprotocol.__code__ = runtestprotocol.__code__.replace(co_stacksize=ROOM_ON_THE_STACK)
+    with_room_on_stack(runtestprotocol)  # a fifth of the time of requests
     # Many tests create users, and a real hash takes 0.1 s on purpose.
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
     # Each new client loads the middleware, and whitenoise would scan all static files: 10 ms.

@@ -17,6 +17,7 @@ from waitress.runner import run
 from waitress.task import WSGITask
 from waitress.utilities import Error, RequestEntityTooLarge
 
+from .stack import with_room_on_stack
 from .uploads import MAX_FORM_BYTES
 
 #: Bytes, enough for the login form.
@@ -64,6 +65,11 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
 
 class Task(WSGITask):  # type: ignore[misc]
     """Sends no body in response to HEAD, which Django leaves to the server: it would be read as the next response."""
+
+    @with_room_on_stack
+    @with_room_on_stack
+    def execute(self) -> None:
+        super().execute()
 
     def write(self, data: bytes) -> None:
         has_body = self.request.command != "HEAD"
