@@ -49,4 +49,8 @@ class Redirect(models.Model):
         verbose_name = _("permanent redirect")
 
     def __str__(self) -> str:
-        return f"{self.profile.url} → {self.url}"
+        return f"{self.old_url} → {self.url}"
+
+    @property
+    def old_url(self) -> str:
+        return self.profile.url

@@ -48,7 +48,7 @@ LIST = (
 #: The addresses of a feed are shown once, to its creator.
 FEED = _names_of(ListFeed, "digest")
 #: A permanent redirect that can be accepted, and the outcome of accepting it.
-REDIRECT = (*_names_of(Redirect), "profile_url", "profile_name", "merges")
+REDIRECT = (*_names_of(Redirect), "old_url", "profile_name", "merges")
 ACCEPTANCE = ("profile", "old_url", "url", "merged")
 #: The figures of a host, by the last check of each of its profiles.
 HOST = (

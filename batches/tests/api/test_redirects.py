@@ -31,7 +31,7 @@ def accept(client, **body):
 
 def test_the_list_has_the_redirects_that_can_be_accepted(client, proposed):
     found = client.get("/api/v1/redirects/").json()["results"]
-    assert [(each["profile_url"], each["url"], each["merges"]) for each in found] == [
+    assert [(each["old_url"], each["url"], each["merges"]) for each in found] == [
         (OLD, NEW, False),
         (f"{OLD}b", KNOWN, True),
     ]

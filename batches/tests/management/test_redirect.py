@@ -27,7 +27,7 @@ def test_the_list_shows_the_effect_of_each(manage, proposed):
     assert lines[2][3] == "merges"
     assert "recent.example" not in output.out
     found = json.loads(manage("redirect", "list", "--json").out)
-    assert [(each["profile_url"], each["url"], each["merges"]) for each in found] == [
+    assert [(each["old_url"], each["url"], each["merges"]) for each in found] == [
         (OLD, NEW, False),
         ("https://old.example/b", "https://known.example/", True),
     ]
