@@ -19,6 +19,7 @@ import re
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from datetime import timedelta
+from functools import partial
 from hashlib import sha256
 from typing import Any, TypeVar
 
@@ -113,10 +114,8 @@ class IdempotentPosts(BaseView):
         try:
             with prepare() as prepared:
                 return self.run_once(lambda: call(prepared))
-        except Refused:  # perhaps because the same request has just done it
-            if self.wanted is not None and (stored := unexpired(self.wanted).first()):
-                return self._replay(stored)
-            raise
+        except Refused as refused:  # perhaps because the same request has just done it
+            return self.run_once(partial(_refuse, refused))
 
     def run_steps_once(
         self, select: Callable[[], tuple[Sequence[Any], Any]], prepare: Prepare, finish: Finish
@@ -147,6 +146,10 @@ class IdempotentPosts(BaseView):
         response = answer_of(stored)
         response.headers[REPLAYED] = "true"
         return response
+
+
+def _refuse(refused: Refused) -> Response:
+    raise refused
 
 
 def fingerprint(request: Request) -> str:

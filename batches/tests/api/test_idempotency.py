@@ -3,6 +3,7 @@
 import json
 from datetime import timedelta
 from threading import Event
+from uuid import uuid4
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
@@ -14,7 +15,7 @@ from rest_framework.test import APIClient
 from batches.api import idempotency, request_fields, serializers
 from batches.api.base import Renderer
 from batches.batch_manager import BatchManager
-from batches.models import Batch, BatchLog, BatchProfile, Profile
+from batches.models import Batch, BatchLog, BatchProfile, Profile, ProfileList
 from batches.models.api import StoredResponse
 from batches.queue import contents
 from batches.tests.support.threads import Gate, in_thread, run_in_threads
@@ -143,6 +144,20 @@ def test_a_refusal_is_stored(client, make_batch):
     assert is_replayed(post(client, missing, key="missing"))
     assert (again.status_code, again.content) == (409, refused.content)
     assert post(client, path, key="another").status_code == 200
+
+
+def test_a_refusal_is_stored_if_the_rows_could_not_be_prepared(client, a_list):
+    body, missing = {"profiles": NEW["profiles"]}, "/api/batches/00000000-0000-0000-0000-000000000000/repeat/"
+    ProfileList.objects.update(editor=uuid4(), edit_until=timezone.now() + timedelta(hours=1))
+    path = f"/api/lists/{a_list.pk}/add/"
+    refused, not_found = post(client, path, body), post(client, missing, key="missing")
+    assert (refusal_of(refused), refusal_of(not_found)) == ((409, "being_edited"), (404, "not_found"))
+    ProfileList.objects.update(editor=None, edit_until=None)
+    again = post(client, path, body)
+    assert is_replayed(again)
+    assert (again.status_code, again.content) == (409, refused.content)
+    assert is_replayed(post(client, missing, key="missing"))
+    assert post(client, path, body, key="another").status_code == 200
 
 
 @pytest.mark.parametrize(
