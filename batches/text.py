@@ -15,6 +15,9 @@ else:
 
 # PostgreSQL refuses NUL in text, and neither database can encode a lone surrogate.
 UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+# Embeddings, overrides and isolates would reverse the text of the sentence around a name. Hebrew and Arabic do not need
+# them, and keep the marks U+200E, U+200F and U+061C, which affect only their neighbours.
+UNREADABLE = re.compile("[\x00\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
 # XML cannot express these, not even escaped.
 NOT_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 
@@ -34,11 +37,11 @@ def is_visible(text: str) -> bool:
 
 
 def clean_text(value: object, limit: int) -> str:
-    """`value` as text without NUL and lone surrogates, truncated to `limit` characters."""
+    """`value` as text that can be stored and shown within a sentence, truncated to `limit` characters."""
     text = value if isinstance(value, str) else _as_text(value)
     if len(text) <= limit and text.isascii() and "\x00" not in text:  # the usual case; three times faster
         return text
-    return UNSTORABLE.sub("", text[: limit * 2])[:limit]
+    return UNREADABLE.sub("", text[: limit * 2])[:limit]
 
 
 def stored_line(text: str) -> str:

@@ -18,7 +18,7 @@ from django.utils import timezone
 from batches.checking.checkers.base import CheckResult, Story
 from batches.limits import MAX_ERROR, MAX_FINGERPRINT, MAX_STORY_ID, MAX_TITLE, MAX_URL, MAX_VALIDATOR
 from batches.models import BatchProfile, Lease
-from batches.text import clean_text
+from batches.text import UNSTORABLE, clean_text
 
 from .failures import Assignments, remember_outcome
 from .redirects import clean_moved_to, note_redirects
@@ -143,7 +143,7 @@ def _clean_story(story: Story) -> Story:
     """Clean a story. An ID that is missing or too long is replaced with a hash of the content."""
     if _is_clean(story):
         return story
-    story_id = clean_text(story.id, MAX_STORY_ID + 1)
+    story_id = UNSTORABLE.sub("", story.id)
     if not 0 < len(story_id) <= MAX_STORY_ID:
         content = f"{story.id}\n{story.title}\n{story.url}"
         story_id = sha256(content.encode(errors="replace")).hexdigest()

@@ -7,7 +7,7 @@ from datetime import datetime
 from hashlib import sha256
 
 from batches.limits import MAX_STORY_ID, MAX_TITLE, MAX_URL
-from batches.text import clean_text
+from batches.text import UNSTORABLE, clean_text
 
 from .base import Story
 from .dates import parse_date
@@ -70,7 +70,7 @@ def format_date(date: datetime | None) -> str:
 def clean_id(identity: str) -> str:
     if len(identity) > MAX_STORY_ID:
         return hash_text(identity)
-    return identity if identity.isprintable() else clean_text(identity, MAX_STORY_ID)
+    return identity if identity.isprintable() else UNSTORABLE.sub("", identity)
 
 
 def hash_text(text: str) -> str:

@@ -162,6 +162,14 @@ def test_a_name_can_have_200_characters_and_invisible_ones_beside_visible_ones(n
     assert manager.create_batch(" " * 5000 + "\0" * 300 + name).name == name
 
 
+@pytest.mark.parametrize("name", ["Pr\u202eess", "\u2067Press\u2069", "\u202aPress\u202c \u2066"])
+def test_a_name_cannot_reverse_the_sentence_around_it(name, manager):
+    assert manager.create_batch(name, [ProfileAddress(urls(1)[0], name)]).name == "Press"
+    assert Profile.objects.get().name.strip() == "Press"
+    for right_to_left in ("עיתון (א)", "\u200fصحيفة\u061c 7\u200e"):
+        assert manager.create_batch(right_to_left).name == right_to_left
+
+
 INVALID = [
     *({"name": name} for name in ["", " \t\n", "\0\ud800", "x" * 201, "x" * 1_000_000, None, 7]),
     # Zero-width, formatting and control characters, a mark without a letter, and letters that look like a space.
