@@ -34,6 +34,7 @@ CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os
 
 #: Minimum characters of a secret.
 MIN_TOKEN = 20
+RANDOM_TEXT = "python3 -c 'import secrets; print(secrets.token_urlsafe())'"
 
 RATE = re.compile(r"off|[1-9][0-9]{0,8}/(second|minute|hour|day)", re.ASCII)
 PING_URL = re.compile(r"|https?://[^\s/?#]+[^\s#]*", re.IGNORECASE)
@@ -165,7 +166,12 @@ class Config:
             length = pluralise(len(self.metrics_token), "character")
             problems.append(
                 f"BATCHES['METRICS_TOKEN'] has {length}, so it could be guessed. "
-                f"Use at least {MIN_TOKEN}: python3 -c 'import secrets; print(secrets.token_urlsafe())'"
+                f"Use at least {MIN_TOKEN}: {RANDOM_TEXT}"
+            )
+        elif not re.fullmatch("([!-~]([ -~]*[!-~])?)?", self.metrics_token):
+            problems.append(
+                "BATCHES['METRICS_TOKEN'] has characters that no header can have. "
+                f"Use ASCII, without blanks at its ends: {RANDOM_TEXT}"
             )
         return problems
 

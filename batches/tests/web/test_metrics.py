@@ -66,6 +66,13 @@ def test_a_short_token_is_a_problem(token, length):
     assert problem.startswith(f"BATCHES['METRICS_TOKEN'] has {length}, so it could be guessed. Use at least 20:")
 
 
+@pytest.mark.parametrize("token", [f"{'x' * 20}ü", f" {'x' * 20}", f"{'x' * 20}\n"])
+def test_a_token_that_no_request_can_send_is_a_problem(token):
+    [problem] = config_from_mapping({"METRICS_TOKEN": token}).problems()
+    assert problem.startswith("BATCHES['METRICS_TOKEN'] has characters that no header can have.")
+    assert config_from_mapping({"METRICS_TOKEN": "a token of twenty letters"}).problems() == []
+
+
 def test_a_database_of_another_version_is_reported(ask):
     rename_column("batches_queue", "held_by", "later")
     try:
