@@ -3,12 +3,12 @@
 
 import sys
 
-from batchproject.program import execute, open_closed_streams
+from batchproject.program import execute, usable_streams
 
 
 def main() -> None:
-    open_closed_streams()
-    execute(sys.argv)
+    with usable_streams():
+        execute(sys.argv)
 
 
 if __name__ == "__main__":

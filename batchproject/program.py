@@ -6,7 +6,7 @@ import gc
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 USAGE = """\
@@ -30,26 +30,43 @@ Set DATA_DIR to keep them in another directory, or DATABASE_URL and SECRET_KEY.
 
 def main() -> None:
     """The program `batches`."""
-    open_closed_streams()
-    match sys.argv[1:]:
-        case [] | ["help"] | ["--help"] | ["-h"]:
-            print_usage()
-        case ["version"] | ["--version"]:
-            print_version()
-        case ["help", "--all"]:
-            execute(["batches", "help"])
-        case arguments:
-            execute(["batches", *arguments], create_tables_on_first_use)
+    with usable_streams():
+        match sys.argv[1:]:
+            case [] | ["help"] | ["--help"] | ["-h"]:
+                print_usage()
+            case ["version"] | ["--version"]:
+                print_version()
+            case ["help", "--all"]:
+                execute(["batches", "help"])
+            case arguments:
+                execute(["batches", *arguments], create_tables_on_first_use)
 
 
-def open_closed_streams() -> None:
+@contextmanager
+def usable_streams() -> Iterator[None]:
     """Open a file for each stream that the caller closed: otherwise the next file, the database, gets its number.
 
     Writing to the replacement of the output raises an error, so that a secret that is shown once is not lost.
+    The program ends quietly if the reader of its output, such as `head`, stops reading.
     """
     sys.stdin = sys.stdin or open(os.devnull)  # noqa: SIM115
     sys.stdout = sys.stdout or open(os.devnull)  # noqa: SIM115
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
+    try:
+        with suppress(BrokenPipeError):
+            yield
+    finally:
+        write_output()
+
+
+def write_output() -> None:
+    """Write what is left of the output, since Python would print a traceback at exit if it cannot be written."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python tries again
+        if not isinstance(error, BrokenPipeError):
+            sys.exit(f"Cannot write the output: {error.strerror}.")
 
 
 def print_usage() -> None:

@@ -53,6 +53,18 @@ def test_the_work_is_done_once_and_the_sentence_says_what_happened(command, faul
     assert is_done()
 
 
+@pytest.mark.parametrize(
+    ("command", "fault", "answer"),
+    [
+        ("help", "left", (0, "")),
+        ("inspectdb", "left", (0, "")),  # it fills the buffer
+        ("showmigrations", ">/dev/full", (1, "Cannot write the output: No space left on device.\n")),
+    ],
+)
+def test_commands_of_django_end_without_a_traceback(command, fault, answer, run):
+    assert run(fault, command) == answer
+
+
 @pytest.mark.parametrize(("command", "fault"), [("demo", ">/dev/full"), ("token create ada", "left")])
 def test_secrets_are_not_created_if_they_cannot_be_shown(command, fault, run):
     if command != "demo":  # which does nothing where there are users
