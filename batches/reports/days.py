@@ -1,10 +1,10 @@
 """The totals of a day, the latest finished batches, and the lists that are due next. Reads only."""
 
 from dataclasses import dataclass, replace
-from operator import attrgetter
 from typing import Any, Self
 
-from django.db.models import Count, Sum
+from django.db.models import Count, OuterRef, Subquery, Sum
+from django.db.models.functions import Coalesce
 
 from batches.models import Batch, ProfileList
 
@@ -72,18 +72,15 @@ class ComparedRun:
 
 
 def compare_runs_of_today() -> list[ComparedRun]:
-    """The latest run of each list, those with the largest increase of failures first. Two queries.
-
-    Each run of a list refers to the previous one, so today's first run refers to the last run before today.
-    """
+    """The latest run of each list, those with the largest increase of failures first. Two queries."""
     start = start_of_day()
     done = Batch.objects.filter(status=Batch.Status.DONE)
-    latest, first = dict[Any, Batch](), dict[Any, Batch]()
-    for run in done.filter(completed_at__gte=start).order_by("-completed_at")[:MOST_COMPARED]:
-        key = run.list_id or run.pk
-        latest.setdefault(key, run)
-        first[key] = min(first.get(key, run), run, key=attrgetter("created_at"))  # an older run may be rechecked later
-    wanted = [run.previous_id for run in first.values() if run.previous_id]
-    before = {run.pk: run for run in done.filter(completed_at__lt=start, pk__in=wanted)}
-    compared = [ComparedRun(run, before.get(first[key].previous_id or run.pk)) for key, run in latest.items()]
+    earlier = done.filter(list=OuterRef("list"), created_at__lt=OuterRef("created_at"), completed_at__lt=start)
+    before_id = Coalesce(Subquery(earlier.order_by("-created_at").values("pk")[:1]), "previous")
+    latest = dict[Any, Any]()
+    runs = done.filter(completed_at__gte=start).annotate(before_id=before_id).order_by("-completed_at")
+    for run in runs[:MOST_COMPARED]:
+        latest.setdefault(run.list_id or run.pk, run)
+    before = done.filter(completed_at__lt=start).in_bulk({run.before_id for run in latest.values()} - {None})
+    compared = [ComparedRun(run, before.get(run.before_id)) for run in latest.values()]
     return sorted(compared, key=lambda each: (-(each.difference("failed_checks") or 0), each.run.name))

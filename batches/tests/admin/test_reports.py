@@ -239,6 +239,15 @@ def test_an_old_run_that_is_checked_again_today_is_beside_the_run_before_it(clie
     assert row[3] == "1 +1"
 
 
+def test_a_run_after_one_that_ended_in_error_is_beside_the_last_run_that_was_done(client):
+    found = make_list("it", 2)
+    run_before(found, ok(), ok(), days_ago=2)
+    run_list(found, ok(), error="It broke.")
+    run_list(found, ok(), failed())
+    [row] = table(client.get(TODAY), "runs")
+    assert row[3] == "1 +1"
+
+
 def test_newly_failing_profiles_are_linked_where_the_run_is_compared_with_the_same_one(client):
     found = make_list("it", 2)
     run_before(found, ok(), ok(), days_ago=1)
