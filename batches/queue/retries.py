@@ -17,11 +17,15 @@ from .values import find_batch, is_int
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """The reasons, or the primary keys of the rows, and the number of profiles. Without both: all failed profiles."""
+    """The reasons, or the primary keys of the rows, and the number of profiles. Without both: all failed profiles.
+
+    `line` is the last entry in the log of the batch before its rows were counted.
+    """
 
     reasons: tuple[str, ...] | None = None
     rows: tuple[int, ...] | None = None
     count: int = 0
+    line: int | None = None
 
     @property
     def takes_all(self) -> bool:
@@ -48,10 +52,9 @@ def choose_failed(batch_id: object, reasons: Iterable[object] | None, profiles: 
     batch = find_batch(batch_id)
     if batch.reset_after is not None:  # rows of another retry may still have the status `failed`
         continue_reset(batch.pk)
-    failed = batch.profiles.filter(status=BatchProfile.Status.FAILED)
     if reasons is not None:
-        texts = _require_reasons(reasons)
-        return Retry(reasons=texts, count=failed.filter(error__in=texts).count())
+        return _count(batch, _require_reasons(reasons))
+    failed = batch.profiles.filter(status=BatchProfile.Status.FAILED)
     ids = _require_ids(profiles or ())
     rows = [pk for chunk in into_chunks(ids) for pk in failed.filter(profile__in=chunk).values_list("pk", flat=True)]
     return Retry(rows=tuple(rows), count=len(rows))
@@ -64,10 +67,22 @@ def recount(batch: Batch, retry: Retry) -> Retry:
     if retry.reasons is None:
         count = batch.failed_checks if retry.rows is None else retry.find_rows(batch).count()
         retry = replace(retry, count=count)
+    elif retry.line != _read_line(batch):  # it has been checked since
+        retry = _count(batch, retry.reasons)
     if not retry.count:
         message = Sentence("None of the failed profiles of “%(batch)s” was chosen.", batch=batch)
         raise Refused(Code.NOTHING_TO_RETRY, message)
     return retry
+
+
+def _count(batch: Batch, reasons: tuple[str, ...]) -> Retry:
+    line = _read_line(batch)
+    failed = batch.profiles.filter(status=BatchProfile.Status.FAILED, error__in=reasons)
+    return Retry(reasons=reasons, count=failed.count(), line=line)
+
+
+def _read_line(batch: Batch) -> int | None:
+    return batch.logs.newest_first().values_list("pk", flat=True).first()
 
 
 def _require_reasons(reasons: Iterable[object]) -> tuple[str, ...]:

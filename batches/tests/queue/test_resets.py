@@ -207,6 +207,26 @@ def test_only_chosen_profiles_are_checked_again_and_the_ledger_is_always_exact(n
     assert_sound()
 
 
+@pytest.mark.parametrize("way", [lambda it: {"reasons": ["gone"]}, lambda it: {"profiles": profile_ids(it)[1:3]}])
+def test_the_log_of_a_retry_counts_without_those_that_were_checked_since_they_were_chosen(
+    way, mixed, manager, monkeypatch
+):
+    def choose_slowly(*arguments):
+        patch.undo()
+        chosen = batch_manager.choose_failed(*arguments)
+        assert manager.retry_failed(mixed.pk, profiles=profile_ids(mixed)[1:2])
+        assert manager.start_batch(mixed.pk)
+        record(claim(), [(profile_ids(mixed)[1], ok("late"))])
+        assert manager.complete_batch(mixed.pk)
+        return chosen
+
+    with monkeypatch.context() as patch:
+        patch.setattr(batch_manager, "choose_failed", choose_slowly)
+        assert manager.retry_failed(mixed.pk, **way(mixed))
+    assert mixed.logs.latest("pk").message.startswith("retrying 1 failed profile")
+    assert_sound()
+
+
 def test_few_among_many_take_few_transactions(mixed, manager, at_each_reset, monkeypatch):
     monkeypatch.setattr(resets, "RESET_CHUNK", 2)
     monkeypatch.setattr(resets, "SEARCH_CHUNK", 8)
