@@ -16,21 +16,23 @@ def to_utf8(body: bytes, charset: str = "") -> bytes:
     """
     encoding = DECLARED_ENCODING.match(body, 0, MAX_DECLARATION)
     declared = encoding[1].decode() if encoding else ""
-    codec = choose_codec(body, declared, charset)
-    end = find_utf8_end(body) if codec == "utf_8" else 0
+    end = find_utf8_end(body)
+    codec = choose_codec(body, declared, charset, is_utf8=bool(end))
+    if codec != "utf_8":
+        end = 0
     if end and find_codec(declared or "utf-8") == "utf_8":
         return body[:end]
     document = body[:end] if end else body.decode(codec, "replace").encode("utf-8", "replace")
     return DECLARATION.sub(b"", document, count=1)
 
 
-def choose_codec(body: bytes, declared: str, charset: str) -> str:
+def choose_codec(body: bytes, declared: str, charset: str, *, is_utf8: bool) -> str:
     """Choose by the first bytes, the declaration and the HTTP header."""
     if body.startswith(ALL_MARKS):
         return next(codec for mark, codec in MARKS.items() if body.startswith(mark))
     named = [codec for label in (declared, charset) if label and (codec := find_codec(label))]
     # Western text is never valid UTF-8 by accident, but some servers add "charset=iso-8859-1" to everything.
-    if (not named or "utf_8" in named or "cp1252" in named) and find_utf8_end(body):
+    if (not named or "utf_8" in named or "cp1252" in named) and is_utf8:
         return "utf_8"
     if others := [codec for codec in named if codec != "utf_8"]:
         return others[0]
