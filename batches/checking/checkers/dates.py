@@ -79,6 +79,7 @@ RFC822 = re.compile(
     r" (?:GMT|UTC|([+-](?:[01]\d|2[0-3])[0-5]\d))",
     re.ASCII,
 )
+MONTH_NUMBERS = {name.capitalize(): f"{number:02}" for name, number in MONTHS.items()}
 
 
 def _read_rfc822(text: str) -> datetime | None:
@@ -86,10 +87,10 @@ def _read_rfc822(text: str) -> datetime | None:
     if match is None:
         return None
     day, name, year, time, offset = match.groups()
-    month = MONTHS.get(name.lower())
+    month = MONTH_NUMBERS.get(name)
     if month is None:
         return None
-    date = datetime.fromisoformat(f"{year}-{month:02}-{day:0>2}T{time}{offset or '+0000'}")
+    date = datetime.fromisoformat(f"{year}-{month}-{day.zfill(2)}T{time}{offset or '+0000'}")
     return date.astimezone(UTC) if offset else date
 
 

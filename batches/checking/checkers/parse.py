@@ -14,6 +14,7 @@ from .elements import (
     Entry,
     find_head,
     find_home,
+    find_identity,
     find_items,
     is_address,
     local_name,
@@ -44,9 +45,12 @@ def read_quickly(document: bytes) -> Feed | None:
     if is_faulty:
         document = make_safe(repair(document))
         root, is_faulty = parse_xml(document)
-    if is_faulty or (root is not None and find_head(root) is None and MAY_BE_FEED.search(document)):
+    if is_faulty:
         return None
-    return read_xml(root, document)
+    feed = read_xml(root)
+    if feed is None and not MAY_BE_FEED.search(document):
+        raise InvalidFeed
+    return feed
 
 
 # The articles make up most of a large feed. libxml2 reads them letter by letter, and they are seldom needed.
@@ -63,10 +67,8 @@ def read_without_texts(document: bytes) -> Feed | None:
         return None
     document = drop_long_texts(document)
     root, is_faulty = parse_xml(document)
-    if root is None or is_faulty or find_head(root) is None:
-        return None
-    feed = read_xml(root, document)
-    return None if any(needs_text(entry, feed.home) for entry in feed.entries) else feed
+    feed = None if is_faulty else read_xml(root)
+    return None if feed is None or any(needs_text(entry) for entry in feed.entries) else feed
 
 
 def drop_long_texts(document: bytes) -> bytes:
@@ -92,7 +94,9 @@ def read_thoroughly(document: bytes) -> Feed:
     feed = read_quickly(document)
     if feed is None:
         document = rebuild(repair(make_safe(document)))
-        feed = read_xml(parse_xml(document)[0], document)
+        feed = read_xml(parse_xml(document)[0])
+    if feed is None:
+        raise InvalidFeed
     return feed
 
 
@@ -133,13 +137,13 @@ def make_safe(document: bytes) -> bytes:
     return remove_doctype(document)
 
 
-def read_xml(root: etree._Element | None, document: bytes) -> Feed:
+def read_xml(root: etree._Element | None) -> Feed | None:
+    """Returns None if the document is not a feed."""
     head = None if root is None else find_head(root)
     if root is None or head is None:
-        raise InvalidFeed
+        return None
     home = find_home(head)
-    has_bases = b"xml:base" in document
-    entries = [read_entry(item, home, has_bases=has_bases) for item in find_items(root)]
+    entries = [read_entry(item, home) for item in find_items(root)]
     # RSS does not define the base of relative links. In Atom, it is the document.
     return Feed(entries, home, "" if local_name(head) == "feed" else home)
 
@@ -172,16 +176,17 @@ def read_json(document: bytes) -> Feed:
     items = parsed.get("items")
     if not isinstance(items, list):
         raise InvalidFeed
-    entries = [convert_item(item) for item in items[:MAX_STORIES] if isinstance(item, dict)]
     home = get_text(parsed, "home_page_url")
+    entries = [convert_item(item, home) for item in items[:MAX_STORIES] if isinstance(item, dict)]
     return Feed(entries, home, home)
 
 
-def convert_item(item: dict[str, Any]) -> Entry:
+def convert_item(item: dict[str, Any], home: str) -> Entry:
+    link = find_json_link(item)
     return Entry(
-        id=get_text(item, "id"),
+        identity=find_identity(get_text(item, "id"), link, home),
         title=get_text(item, "title"),
-        link=find_json_link(item),
+        link=link,
         dates=[date for key in ("date_published", "date_modified") if (date := get_text(item, key))],
         text=get_text(item, "summary") or get_text(item, "content_text") or get_text(item, "content_html"),
     )

@@ -11,7 +11,7 @@ from batches.text import UNSTORABLE, clean_text
 
 from .base import Story
 from .dates import parse_date
-from .elements import Entry
+from .elements import Entry, is_absolute
 from .page import join_url
 from .parse import Feed
 
@@ -22,17 +22,18 @@ MAX_BEGINNING = 100
 def make_stories(feed: Feed, address: str) -> list[Story]:
     """Return the feed's stories in its order, each id once. `address` is the feed's, for relative links."""
     base = join_url(address, feed.base)
-    stories = [story for entry in feed.entries if (story := make_story(entry, address, base, feed.home))]
+    stories = [story for entry in feed.entries if (story := make_story(entry, address, base))]
+    if len({story.id for story in stories}) == len(stories):
+        return stories
     shared = find_shared_ids(stories)
-    if shared:
-        stories = [identify_by_content(story) if story.id in shared else story for story in stories]
     unique: dict[str, Story] = {}
     for story in stories:
-        unique.setdefault(story.id, story)
+        known = identify_by_content(story) if story.id in shared else story
+        unique.setdefault(known.id, known)
     return list(unique.values())
 
 
-def make_story(entry: Entry, address: str, base: str, home: str) -> Story | None:
+def make_story(entry: Entry, address: str, base: str) -> Story | None:
     """Returns None for an entry without content."""
     title = strip_markup(entry.title)
     if entry.link.startswith("//"):  # only the scheme is missing, and the scheme of the feed works
@@ -40,8 +41,8 @@ def make_story(entry: Entry, address: str, base: str, home: str) -> Story | None
     elif entry.base:
         base = join_url(base, entry.base)
     url = clean_link(entry.link, base)
-    published = next((date for text in entry.dates if (date := parse_date(text))), None)
-    identity = entry.find_identity(home)
+    published = next(filter(None, map(parse_date, entry.dates)), None)
+    identity = entry.identity
     if not identity:
         text = entry.text if title or entry.text else entry.title  # the title may be a picture
         content = (title, url, format_date(published), " ".join(text.split()))
@@ -119,7 +120,8 @@ def clean_link(link: str, base: str) -> str:
     """Return `link` as an http or https address, or "": people will click it."""
     if not link:
         return ""
-    if not link.startswith(("http://", "https://")) or "[" in link:
+    if not is_absolute(link):
         link = join_url(base, link)
-    is_usable = link[:8].lower().startswith(("http://", "https://")) and len(link) <= MAX_URL and link.isprintable()
-    return link if is_usable else ""
+        if not link[:8].lower().startswith(("http://", "https://")):
+            return ""
+    return link if len(link) <= MAX_URL and link.isprintable() else ""

@@ -159,6 +159,8 @@ UNEXPANDED = {
     "<title a='&x;'>&x;</title>": Story("1", "&x;"),
     "<title>a<b>&x;</b></title>": Story("1", "a&x;"),
 }
+#: The repair sees CDATA, and the parser a comment before an entity.
+HIDDEN_ENTITY = "<!-- <![CDATA[ --><title>One</title>&foo;<guid>1</guid><!-- ]]> -->"
 FRAGMENTS = ("12", "2024", "10:30", "May")
 IDS_LIKE_DATES = (*FRAGMENTS, "20240105")
 
@@ -207,6 +209,7 @@ DOCUMENTS: list[tuple[bytes | str, list[Story]]] = [
         (rss(*(before + item(number) + after for number in range(3))), [story(number) for number in range(3)])
         for before, after in BROKEN_MARKUP
     ),
+    (rss(HIDDEN_ENTITY) + b"</b>", [Story("1", "One")]),
     *(
         (f"<!DOCTYPE rss [{entity}]>{undeclared(f'<guid>1</guid>{place}')}".encode(encoding), [story])
         for entity in ENTITIES
