@@ -11,6 +11,7 @@ from django.db import OperationalError
 from batches import models
 from batches.batch_manager import BatchManager
 from batches.checking import celery as tasks
+from batches.checking import worker
 from batches.checking.celery_settings import celery_settings
 from batches.checking.worker import Worker
 from batches.conf import Config, get_config
@@ -163,6 +164,7 @@ def test_a_broker_that_does_not_answer_is_logged_in_a_line(orders, monkeypatch, 
 )
 def test_a_database_that_does_not_answer_is_logged_in_a_line(task, configure, monkeypatch, caplog):
     configure(task_seconds=0.01)
+    monkeypatch.setattr(worker, "FIRST_WAIT", 0.01)
 
     def fail(*_, **__):
         raise OperationalError("connection refused")

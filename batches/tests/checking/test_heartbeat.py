@@ -53,7 +53,7 @@ def test_a_worker_that_was_frozen_for_too_long_renews_its_lease_again(monkeypatc
 
 def test_checks_start_again_after_a_beat_during_which_the_lease_has_expired(monkeypatch):
     """Otherwise the worker would renew the lease for ever and check nothing."""
-    lease, until_lapse = 600.0, 1.0
+    lease, until_lapse = 600.0, 0.1
     monkeypatch.setattr(heartbeat_module, "INTERVAL", 0.001)
     lapsed = threading.Event()
 

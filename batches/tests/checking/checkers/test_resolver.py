@@ -94,6 +94,7 @@ def test_a_text_that_is_not_a_name_is_not_looked_up(name, names):
 
 def test_a_name_without_an_answer_times_out_and_is_not_queried_again(names, monkeypatch):
     monkeypatch.setattr(resolver_module, "MAX_SECONDS", 0.2)
+    monkeypatch.setattr(resolver_module, "QUICK_SECONDS", 0.1)
     names.answer("silent.example", SILENT)
     assert resolve("silent.example", "silent.example") == [NO_ANSWER] * 2
     wait_until(lambda: names.asked)  # by the server, in its own thread
