@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batches.limits import MAX_URL
+from batches.lists import addresses as reading
 from batches.lists.addresses import InvalidAddress, host_of, hostname_of, normalise_address
 
 
@@ -175,3 +176,18 @@ def test_a_normal_form_is_ascii_has_a_host_and_gives_itself(text):
     assert parts.path.startswith("/")
     assert not {".", ".."} & set(parts.path.split("/"))
     assert normalise_address(normal) == normal
+
+
+LABELS = ["a", "_a-b", "1", "0x1f", "https", "xn--bcher-kva", "a" * 63, "a" * 64]
+nearly_normal = st.builds(
+    "http://{}/{}".format,
+    st.lists(st.sampled_from(LABELS), min_size=1, max_size=4).map(".".join),
+    st.lists(st.sampled_from(["/", ".", "..", "?", "a", "&a=b"]), max_size=5).map("".join),
+)
+
+
+@settings(max_examples=300)
+@given(nearly_normal | st.from_regex(reading._NORMAL, fullmatch=True))
+def test_an_address_that_is_recognised_as_normal_is_its_own_normal_form(text):
+    if reading._NORMAL.fullmatch(text):
+        assert reading._normalise(text) == text
