@@ -165,8 +165,8 @@ def taking_turns(*, cut_log: bool = False) -> Iterator[None]:
     _turn.seconds += _turn.ended - began
     if _turn.seconds > SECONDS_OF_WORK:
         if cut_log:
-            fetch_all("PRAGMA wal_checkpoint(PASSIVE)", [])
-        time.sleep(SECONDS_OF_PAUSE)
+            fetch_all("PRAGMA wal_checkpoint(PASSIVE)", [])  # others can write during it
+        time.sleep(max(0.0, _turn.ended + SECONDS_OF_PAUSE - time.monotonic()))
         _turn.seconds = 0.0
 
 

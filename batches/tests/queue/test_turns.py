@@ -54,6 +54,18 @@ def test_chunks_are_written_in_turns_unless_nobody_else_could_write(is_in_transa
     assert clock.pauses == pauses
 
 
+@pytest.mark.parametrize("seconds", [0.05, 0.2])
+def test_the_time_in_which_the_log_is_cut_is_a_part_of_the_pause(seconds, clock):
+    def take_time(execute, *arguments):
+        clock.now += seconds
+        return execute(*arguments)
+
+    with connection.execute_wrapper(take_time):
+        for _ in paced(range(2)):
+            clock.now += 0.15
+    assert clock.now == pytest.approx(1000.3 + max(seconds, sql.SECONDS_OF_PAUSE))
+
+
 def record_each(manager, run):
     """One result a call, as a worker with slow checks does."""
     return all(manager.record_results(run.batch.pk, run.run_token, [(pk, ok())]) for pk in profile_ids(run.batch))
