@@ -16,5 +16,5 @@ def with_room_on_stack(function: C) -> C:
     one, and unmaps it when it returns (gh-142183): 2,900 times to render a page with 100 rows, half of its time. A
     call that needs a large piece leaves the rest of it to the calls within.
     """
-    function.__code__ = function.__code__.replace(co_stacksize=ROOM)  # type: ignore[attr-defined]
+    function.__code__ = function.__code__.replace(co_stacksize=ROOM)
     return function
