@@ -112,7 +112,7 @@ def test_rejected_lines_are_listed_with_reasons_and_the_others_are_imported(mana
     assert output.code == 0
     assert "1 profile, 0 duplicates, 12 rejected lines" in output.out
     lines = output.err.splitlines()
-    assert lines[0] == "  line 2: It contains a control character (U+001B). (ftp://b.example/ [31m )"
+    assert lines[0] == "  line 2: It contains a control character (U+001B). (ftp://b.example/ [31m)"
     assert lines[9].startswith("  line 11: ")
     assert lines[10:] == ["  and 2 more"]
     assert Batch.objects.get().total_profiles == 1
