@@ -12,6 +12,7 @@ from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.utils import unquote
 from django.contrib.admin.views.main import SEARCH_VAR
 from django.core.exceptions import PermissionDenied, ValidationError
+from django.core.paginator import Paginator
 from django.core.validators import MaxLengthValidator
 from django.db import DatabaseError, DataError, IntegrityError, transaction
 from django.db.models import Model, QuerySet
@@ -26,6 +27,7 @@ from django.utils.translation import gettext_lazy, override
 from batches.limits import MAX_NAME
 from batches.models import BatchLog, is_too_complex
 from batches.queue.refusals import Refusal, Refused
+from batches.queue.sql import reading_in_order
 from batches.text import StrOrPromise, translate
 from batches.web.search import SearchTooSlow, limited_search, validate_words
 
@@ -72,6 +74,21 @@ def for_reader(response: Any, request: HttpRequest) -> Any:
 def identify_rows(rows: Iterable[Any], *fields: str) -> str:
     """Identifies rows by the data that a question shows."""
     return sha256(repr([attrgetter(*fields)(row) for row in rows]).encode()).hexdigest()
+
+
+class OrderedPaginator(Paginator):  # type: ignore[type-arg]
+    """For rows that an index has in the order of their pages: all rows, and those of each batch or list.
+
+    It finds the keys of a page first: databases would join each row of the previous pages, 0.4 s for 400,000.
+    """
+
+    def page(self, number: int | str) -> Any:
+        page: Any = super().page(number)
+        rows: Any = self.object_list
+        with reading_in_order():
+            keys = list(page.object_list.values_list("pk", flat=True))
+        page.object_list = rows.filter(pk__in=keys)
+        return page
 
 
 class ListAdmin(admin.ModelAdmin):  # type: ignore[type-arg]

@@ -24,7 +24,7 @@ from batches.web.downloads import name_download, stream_download
 from . import display
 from .actions import get_manager
 from .add_batch import download_rejects
-from .base import LoggedAdmin, ReadOnlyAdmin, RefusableAdmin, parse_number
+from .base import LoggedAdmin, OrderedPaginator, ReadOnlyAdmin, RefusableAdmin, parse_number
 from .chart import MAX_RUNS, runs_chart
 from .filters import ListFilter
 from .forms import ListForm, ListImportForm, MemberForm
@@ -214,6 +214,7 @@ class ListProfileAdmin(RefusableAdmin, ReadOnlyAdmin):
     """The profiles of a list. Users can correct their addresses, or remove them from the list."""
 
     about = gettext_lazy("Add or import profiles on the page of their list.")
+    paginator = OrderedPaginator
     form = MemberForm
     fields = ("address", "of_list", "profile_link")
     readonly_fields = ("of_list", "profile_link")

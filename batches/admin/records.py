@@ -16,7 +16,7 @@ from batches.reports import streams
 from batches.web.downloads import stream_download
 
 from . import display
-from .base import ReadOnlyAdmin
+from .base import OrderedPaginator, ReadOnlyAdmin
 from .check_profiles import CheckProfilesAdmin
 from .filters import (
     BaselineFilter,
@@ -83,6 +83,7 @@ class ProfileAdmin(CheckProfilesAdmin, ForgetProfilesAdmin, ProfilePage):
 class ResultAdmin(ReadOnlyAdmin):
     """Results of checks. Not in the overview: they are reached from the page of their batch."""
 
+    paginator = OrderedPaginator
     list_display = (
         "id",
         "profile_link",
@@ -122,6 +123,7 @@ class AttemptAdmin(ResultAdmin):
 @admin.register(StoryResult)
 class StoryResultAdmin(ReadOnlyAdmin):
     about = gettext_lazy("A story appears here when a check sees it for the first time.")
+    paginator = OrderedPaginator
     list_display = (
         display.column("found_at", gettext_lazy("found"), display.moment),
         display.story_link,

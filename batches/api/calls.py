@@ -22,7 +22,7 @@ from .access import explain_denial
 from .base import BaseView
 from .conditional import make_etag, respond_conditionally
 from .idempotency import IdempotentPosts
-from .pagination import LargeKeysetPagination
+from .pagination import LargeKeysetPagination, OwnedKeysetPagination
 from .request_fields import Body
 from .serializers import BatchSerializer
 
@@ -114,6 +114,7 @@ class ListViewSet(BaseView, ListModelMixin, GenericViewSet[Row]):
 class RowsOf(ListViewSet[Row]):
     """The rows of the batch or of the list that the address names."""
 
+    pagination_class = OwnedKeysetPagination
     #: Finds it. Raises Refused.
     find: Callable[[str], Any]
     kind: str

@@ -7,7 +7,7 @@ holds the values of all terms; the last term is the primary key.
 """
 
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -23,6 +23,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.utils.urls import replace_query_param
 
+from batches.queue.sql import reading_in_order
 from batches.web.search import SearchTooSlow, limited_search
 
 Row = TypeVar("Row", bound=Model)
@@ -65,12 +66,16 @@ class KeysetPagination(BasePagination):
         terms = order_of(queryset)
         place = read_cursor(request, terms)
         try:
-            with limited_search() if "search" in request.query_params else nullcontext():
+            with self.reading(request):
                 rows = rows_behind(queryset, terms, place, size + 1)
         except SearchTooSlow as error:
             raise ValidationError({"search": [str(error)]}) from error
         self.next = cursor_behind(rows[size - 1], terms) if len(rows) > size else None
         return rows[:size]
+
+    def reading(self, request: Request) -> AbstractContextManager[None]:
+        """The block in which the rows are read."""
+        return limited_search() if "search" in request.query_params else nullcontext()
 
     def get_page_size(self, request: Request) -> int:
         if "page_size" not in request.query_params:
@@ -111,6 +116,15 @@ class LargeKeysetPagination(KeysetPagination):
     """For lists that can have a million rows: at most 1,000 rows per page."""
 
     max_page_size = 1000
+
+
+class OwnedKeysetPagination(LargeKeysetPagination):
+    """For the rows of one batch or list, which an index has in their order."""
+
+    def reading(self, request: Request) -> AbstractContextManager[None]:
+        """Filters by host or words may begin with the profiles, and sort the few that match."""
+        may_sort = {"host", "search"} & request.query_params.keys()
+        return super().reading(request) if may_sort else reading_in_order()
 
 
 class PlacePagination(LargeKeysetPagination):

@@ -246,6 +246,11 @@ class Batch(models.Model):
         return new.values_list("pk", flat=True)[self.stories_found - 1 : self.stories_found]
 
     @property
+    def has_rows(self) -> bool:
+        """A batch of which another program reports the progress has none."""
+        return BatchProfile.objects.of_batch(self).exists()
+
+    @property
     def has_baseline(self) -> bool:
         """Whether it was the first batch to read a profile with stories, and did not count them."""
         return StoryResult.objects.filter(batch=self, is_baseline=True).exists()

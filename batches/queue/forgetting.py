@@ -124,7 +124,7 @@ class ForgetCalls(ListCalls):
         if adding.exists() or find_new_memberships(found).exists():
             raise BeingStored
         finish_resets()  # until then, counters and rows differ
-        remove_rows(StoryResult.objects.filter(profile=found, batch=None))
+        remove_rows(StoryResult.objects.filter(profile=found, batch=None).order_by("pk"))
         batch_ids = find_batches_with(found)
         for first in range(0, len(batch_ids), BATCHES_AT_ONCE):
             with taking_turns(), Queue.objects.locked():

@@ -81,7 +81,7 @@ def describe_repairs(repairs: Mapping[str, Any], has_stray_leases: bool) -> str:
 def derive_repairs(batch: Batch) -> dict[str, Any]:
     """The fields that contradict the status or the rows of the batch, with their correct values."""
     wanted = _derive_from_status(batch)
-    if batch.reset_after is None and batch.profiles.exists():
+    if batch.reset_after is None and batch.has_rows:
         wanted |= batch.profiles.aggregate(**COUNTER_AGGREGATES)
     return {field: value for field, value in wanted.items() if value != getattr(batch, field)}
 

@@ -29,7 +29,7 @@ from batches.models import Attempt, Batch, BatchProfile
 
 from .contents import UNCHECKED
 from .failures import undo_failures
-from .sql import execute, taking_turns
+from .sql import execute, reading_in_order, taking_turns
 
 Status = BatchProfile.Status
 
@@ -70,8 +70,9 @@ def _continue(batch_id: uuid.UUID) -> bool:
 
 
 def _reset_chunk(batch: Batch, after: int) -> bool:
-    rows = batch.profiles.filter(pk__gt=after)
-    beyond = next(iter(rows.order_by("pk").values_list("pk", flat=True)[SEARCH_CHUNK : SEARCH_CHUNK + 1]), None)
+    rows = BatchProfile.objects.of_batch(batch).filter(pk__gt=after)
+    with reading_in_order():
+        beyond = next(iter(rows.order_by("pk").values_list("pk", flat=True)[SEARCH_CHUNK : SEARCH_CHUNK + 1]), None)
     stale = _find_stale(batch, rows if beyond is None else rows.filter(pk__lt=beyond))
     ids = list(stale.order_by("pk").values_list("pk", flat=True)[: RESET_CHUNK + 1])
     done = ids[RESET_CHUNK - 1] if len(ids) > RESET_CHUNK else None if beyond is None else beyond - 1

@@ -115,7 +115,7 @@ def require_progress(batch: Batch, completed: object, successful: object, failed
             total=str(batch.total_profiles),
         )
         raise Refused(Code.BAD_PROGRESS, message)
-    if batch.profiles.exists():
+    if batch.has_rows:
         message = Sentence("“%(batch)s” counts its own rows. Report results with record_results instead.", batch=batch)
         raise Refused(Code.BAD_PROGRESS, message)
 

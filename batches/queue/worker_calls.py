@@ -204,7 +204,7 @@ class WorkerCalls(QueueWriter):
         is_short = batch.completed_profiles < batch.total_profiles
         if is_short and (batch.leases.exclude(pk=lease.pk).exists() or has_pending(batch)):
             raise Refused(Code.NOT_FINISHED, Sentence("“%(batch)s” still has pending profiles.", batch=batch))
-        if is_short and not batch.profiles.exists():
+        if is_short and not batch.has_rows:
             message = f"The batch expects {pluralise(batch.total_profiles, 'profile')} but has no rows to check."
             self._fail(batch, Action.FINISH_RUN, message)
         else:

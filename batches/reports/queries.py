@@ -28,7 +28,7 @@ def has_lost_all(batch: Batch) -> bool:
     if not 0 < batch.total_profiles == batch.failed_checks:
         return False
     is_lost = Q(error__in=NO_CONNECTION) | Q(error__startswith=TOO_LATE)
-    return not batch.profiles.exclude(is_lost, http_status=None).exists()
+    return not BatchProfile.objects.of_batch(batch).exclude(is_lost, http_status=None).exists()
 
 
 def match_host(field: str, host: str) -> Q:

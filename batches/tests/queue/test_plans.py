@@ -1,18 +1,26 @@
-"""PostgreSQL's plans for the statements of workers: none reads a whole large table or batch."""
+"""PostgreSQL's plans: no statement of a worker reads a whole large table or batch. None for a part of a batch or list
+reads all of it, or others.
+"""
 
+import json
 import re
+from itertools import chain, repeat
 
 import pytest
 from django.db import connection
+from django.db.models.functions import Now
 
 from batches.batch_manager import BatchManager
 from batches.checking import queries
-from batches.models import Batch, BatchLog, BatchProfile, Profile, StoryResult
+from batches.models import Batch, BatchLog, BatchProfile, ListProfile, Profile, ProfileList, StoryResult
+from batches.queue.contents import purge_deleted
 from batches.queue.hosts import recall_hosts
 from batches.queue.loans import are_slots_wanted
 from batches.queue.partitions import are_wanted
+from batches.queue.resets import begin_reset
 from batches.reports.outlook import forecast_queue
-from batches.tests.support.factories import claim, failed, make_batch, ok
+from batches.reports.streams import stream_members, stream_rows
+from batches.tests.support.factories import claim, failed, make_batch, make_list, ok
 from batches.tests.support.tables import run_sql
 
 pytestmark = [
@@ -24,7 +32,7 @@ pytestmark = [
 
 Status = Batch.Status
 PENDING, OK = BatchProfile.Status.PENDING, BatchProfile.Status.OK
-LARGE = [model._meta.db_table for model in (Profile, BatchProfile, StoryResult, BatchLog)]
+LARGE = [model._meta.db_table for model in (Profile, BatchProfile, StoryResult, BatchLog, ListProfile)]
 READS_WHOLE = re.compile(rf"Seq Scan on ({'|'.join(LARGE)})\b|Bitmap Index Scan on \w+_keyset")
 
 
@@ -39,7 +47,7 @@ def multiply(model, times, **expressions):
 
 
 def fill(rows):
-    """A batch that is done, one that runs and is half checked, and stories of a quarter of the profiles."""
+    """A batch that is done, one that runs and is half checked, two lists, and stories of a quarter of the profiles."""
     template = make_batch("template", 1, queue=False)
     story = StoryResult(profile=Profile.objects.get(), batch=template, story_id="0", title="A story")
     story.save()
@@ -56,6 +64,9 @@ def fill(rows):
         status=f"CASE WHEN n % 2 = 0 THEN '{OK}' ELSE '{PENDING}' END",
     )
     multiply(StoryResult, rows // 4, profile_id=f"{first} + n", batch_id=f"'{done.pk}'", story_id="n::text")
+    for found in (make_list("first", 1), make_list("second")):
+        multiply(ListProfile, rows, profile_id=f"{first} + n", list_id=f"'{found.pk}'")
+        ProfileList.objects.filter(pk=found.pk).update(total_profiles=rows)
     multiply(BatchLog, rows // 10, batch_id=f"'{done.pk}'")
     counters = {"total_profiles": rows, "completed_profiles": rows // 2, "successful_checks": rows // 2}
     Batch.objects.filter(pk=running.pk).update(**counters)
@@ -109,3 +120,49 @@ def test_no_large_table_is_read_whole_while_workers_work(rows, collected, statis
     assert len(plans) > 30
     reading_whole = [f"{sql[:500]}\n{plan}" for sql, plan in plans.items() if READS_WHOLE.search(plan)]
     assert not reading_whole, "\n\n".join(reading_whole)
+
+
+def read_parts(batch, client):
+    """The calls that read the first part of a batch, behind the rows of others, or of a list."""
+    rows, (found, later) = BatchProfile.objects.of_batch(batch), ProfileList.objects.order_by("name")
+    for page in (
+        f"/api/v1/batches/{batch.pk}/profiles/?status=pending",
+        f"/api/v1/lists/{found.pk}/profiles/?failing=false",
+        f"/admin/batches/batchprofile/?batch={batch.pk}&status__exact=pending",
+        f"/admin/batches/listprofile/?list={found.pk}",
+    ):
+        yield lambda page=page: client.get(page).content
+    yield lambda: next(stream_rows(rows.filter(status=PENDING)))
+    yield lambda: next(stream_members(found.profiles.all()))
+    yield lambda: batch.has_rows
+    yield lambda: begin_reset(batch)
+    for owner in (batch, later):
+        type(owner).objects.filter(pk=owner.pk).update(deleted_at=Now())
+        yield lambda: purge_deleted(chain([False], repeat(True)).__next__)
+
+
+def count_read(plan):
+    """The most rows that a step of the plan reads."""
+    read = plan["Actual Rows"] + plan.get("Rows Removed by Filter", 0)
+    return max([read * plan["Actual Loops"], *map(count_read, plan.get("Plans", []))])
+
+
+@pytest.mark.parametrize("rows", [30_000, pytest.param(1_000_000, marks=pytest.mark.exhaustive)])
+@pytest.mark.parametrize("collected", ["never", "now"])
+def test_for_a_part_of_a_batch_or_list_neither_all_of_it_nor_others_are_read(rows, collected, statistics, admin_client):
+    batch, read = fill(rows), {}
+    statistics() if collected == "now" else expect_more_rows()
+
+    def explain_first(execute, sql, params, many, context):
+        if sql.startswith("SELECT") and "COUNT(" not in sql:
+            found = execute(f"EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) {sql}", params, many, context)
+            [[plan]] = [row[0] for row in found]
+            read[sql] = count_read(plan["Plan"]), json.dumps(plan["Plan"])
+        return execute(sql, params, many, context)
+
+    for call in read_parts(batch, admin_client):
+        with connection.execute_wrapper(explain_first):
+            call()
+    too_many = {sql: found for sql, found in read.items() if found[0] > rows / 2}
+    assert len(read) > 15
+    assert not too_many, too_many
