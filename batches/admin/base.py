@@ -20,6 +20,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect, render
 from django.urls import URLPattern, path, reverse
 from django.utils.html import conditional_escape, format_html
+from django.utils.safestring import SafeString
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, override
@@ -185,6 +186,12 @@ class ListAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         return super().render_change_form(request, context, *args, **options)
 
     # Columns of lists
+
+    def action_checkbox(self, obj: Model) -> SafeString:
+        """Like Django's, which renders a form field with four templates for it: a third of the time of a page."""
+        label = format_html(_("Select this object for an action - {}"), obj)
+        box = '<input type="checkbox" name="{}" value="{}" class="action-select" aria-label="{}">'
+        return format_html(box, helpers.ACTION_CHECKBOX_NAME, obj.pk, label)
 
     @admin.display(description=gettext_lazy("batch"))
     def batch_link(self, row: Any) -> str:
