@@ -1,10 +1,12 @@
 """The responses of the API. The requests are in `batch_requests` and `list_requests`."""
 
+from functools import cached_property
 from typing import Any, TypeVar
 
 from django.db.models import DateTimeField, Model
 from drf_spectacular.utils import OpenApiExample, extend_schema_serializer
 from rest_framework import serializers
+from rest_framework.reverse import reverse
 
 from batches.limits import MAX_QUOTE
 from batches.models import (
@@ -69,6 +71,14 @@ class BatchSerializer(ModelSerializer[Batch]):
     class Meta:
         model = Batch
         fields = [*vocabulary.BATCH, "progress", "url"]
+
+    def to_representation(self, instance: Batch) -> dict[str, Any]:
+        """The values of the fields, but not field by field: the queue has a hundred batches."""
+        return vocabulary.batch_as_dict(instance) | {"url": f"{self.all_batches}{instance.pk}/"}
+
+    @cached_property
+    def all_batches(self) -> str:
+        return reverse("batches_api:batch-list", request=self.context["request"])
 
 
 class WaitingSerializer(BatchSerializer):

@@ -224,7 +224,7 @@ def fail(*args, **kwargs):
 
 FAULTS = {
     "before the change": (BatchManager, "preparing_batch"),
-    "after the change": (serializers.ProgressSerializer, "to_representation"),
+    "after the change": (serializers.BatchSerializer, "to_representation"),
     "after the answer": (idempotency, "_store"),
 }
 
