@@ -57,7 +57,7 @@ def live_context(request: HttpRequest) -> dict[str, Any]:
 
 
 def queue_context() -> dict[str, Any]:
-    outlook, today = forecast_queue(), sum_up_day()
+    outlook, today = forecast_queue(turns=0), sum_up_day()
     return {
         **outlook_context(outlook),
         "in_error": Batch.objects.filter(status=Batch.Status.ERROR).count(),

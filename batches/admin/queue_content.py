@@ -86,11 +86,15 @@ def queue_context(query: QueryDict, user: User | AnonymousUser) -> dict[str, Any
     The query has a search (`q`), a page of the waiting batches (`p`) and the batch to `pause` or to `move`. `from` and
     `to` are the positions of the move; after the preview, the `move_query` has them.
     """
-    outlook = forecast_queue()
     can_operate = user.has_perm("batches.operate_batch")
     can_delete = user.has_perm("batches.delete_batch")
     search = clean_search(query)
-    waiting = Paginator(batches_of(Status.QUEUED, search).order_by("position"), SHOWN_WAITING).get_page(query.get("p"))
+    is_first = not search and not query.get("move") and query.get("p", "") in {"", "1"}
+    outlook = forecast_queue(SHOWN_WAITING if is_first else None)
+    waiting = Paginator(batches_of(Status.QUEUED, search).order_by("position"), SHOWN_WAITING)
+    if not search:
+        waiting.count = outlook.waiting
+    page = waiting.get_page(query.get("p"))
     sections = [(status, *texts, find_latest(status, search)) for status, texts in SETTLED.items()]
     return {
         **outlook_context(outlook),
@@ -101,8 +105,8 @@ def queue_context(query: QueryDict, user: User | AnonymousUser) -> dict[str, Any
         "can_delete": can_delete,
         "can_add": user.has_perm("batches.add_batch"),
         "started": outlook.running and describe_run_start(outlook.running),
-        "page": waiting,
-        "waiting": [(batch, outlook.turn(batch.position or 0)) for batch in waiting],
+        "page": page,
+        "waiting": [(batch, outlook.turn(batch.position or 0)) for batch in page],
         "blockers": "; ".join(list_blockers(outlook)),
         "last_change": find_last_change(),
         "pausing": find_batches([query["pause"]])[query["pause"]] if can_operate and query.get("pause") else None,

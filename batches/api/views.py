@@ -284,7 +284,7 @@ class QueueViewSet(ManagerView, ViewSet):
     def render(self) -> dict[str, Any]:
         # One serializer for all batches: each new one builds its fields again, in nearly a millisecond.
         batches = BatchSerializer(context={"request": self.request})
-        return queue_as_dict(forecast_queue(), MAX_WAITING, batches.to_representation)
+        return queue_as_dict(forecast_queue(turns=0), MAX_WAITING, batches.to_representation)
 
 
 class NothingHere(BaseView):

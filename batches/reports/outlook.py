@@ -6,12 +6,12 @@ not grow with the queue.
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any
 
-from django.db.models import F
+from django.db.models import Count, F, Sum
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -65,8 +65,9 @@ class Move:
 class Outlook:
     """The queue at one moment (`now`, by the database's clock), and its forecast.
 
-    `durations` are the expected seconds of the waiting batches, in queue order. `free_in` are the seconds until the
-    next one is promoted: None if unknown, while the queue is held without an end, or while no worker sends a heartbeat.
+    `durations` are the expected seconds of the first waiting batches, in queue order, and `all_take` those of all.
+    `free_in` are the seconds until the next one is promoted: None if unknown, while the queue is held without an end,
+    or while no worker sends a heartbeat.
     """
 
     now: datetime
@@ -79,8 +80,10 @@ class Outlook:
     last_worker: Worker | None
     #: Profiles per second by checker, in the latest batches.
     rates: Mapping[str, float]
+    waiting: int
     waiting_profiles: int
     durations: Sequence[float | None]
+    all_take: float | None
     #: The seconds until the running batch ends, None if unknown. It continues while the queue is held.
     run_ends_in: float | None
     free_in: float | None
@@ -108,10 +111,6 @@ class Outlook:
         return is_recent(self.heartbeat_at, self.now)
 
     @property
-    def waiting(self) -> int:
-        return len(self.durations)
-
-    @property
     def run_end(self) -> datetime | None:
         return self._after(self.run_ends_in) if self.running else None
 
@@ -121,29 +120,29 @@ class Outlook:
 
     @property
     def all_done_in(self) -> float | None:
-        return self._starts[-1] if self.durations else None
+        return None if self.free_in is None or self.all_take is None else self.free_in + self.all_take
 
     def turn(self, position: int) -> Turn:
         """The turn of the batch at `position` (1..n)."""
-        if not 1 <= position <= self.waiting:  # queued after the forecast was made
+        if not 1 <= position <= len(self.durations):  # queued after the forecast was made
             return Turn()
         start, end = self._starts[position - 1 : position + 1]
         return Turn(self._after(start), self._after(end), self.durations[position - 1])
 
     def start_at(self, position: int) -> datetime | None:
         """When a batch queued now at `position` (1..n+1) would start."""
-        return self._after(self._starts[position - 1]) if 1 <= position <= self.waiting + 1 else None
+        return self._after(self._starts[position - 1]) if 1 <= position <= len(self._starts) else None
 
     def move(self, position: int, target: int) -> Move:
         """The effect of moving the batch at `position` to `target`, clamped to 1..n as in `move_batch`."""
-        target = max(1, min(target, self.waiting))
+        target = max(1, min(target, len(self.durations)))
         first, last, sign = (target, position - 1, -1) if target < position else (position + 1, target, 1)
         later, others_later = _total(self.durations[first - 1 : last]), self.turn(position).seconds
         return Move(position, target, first, last, _times(sign, later), _times(-sign, others_later))
 
     @cached_property
     def _starts(self) -> Sequence[float | None]:
-        """Seconds until each waiting batch starts, and finally until the last one ends."""
+        """Seconds until each batch of `durations` starts, and finally until the last one ends."""
         starts = [self.free_in]
         for seconds in self.durations:
             before = starts[-1]
@@ -155,7 +154,8 @@ class Outlook:
         return None if seconds is None else (self.now + timedelta(seconds=seconds)).replace(microsecond=0)
 
 
-def forecast_queue() -> Outlook:
+def forecast_queue(turns: int | None = None) -> Outlook:
+    """With the turns of all waiting batches, or of the first ones, which takes half as long."""
     # Read the version before the order: if the order changes in between, a move decided from it is refused as stale.
     # The other way round, the move would be applied to an order that nobody has seen.
     row = Queue.objects.annotate(now=Now()).first()
@@ -164,14 +164,16 @@ def forecast_queue() -> Outlook:
     leases = list(running.leases.order_by("worker")) if running else []
     heartbeat_at = max((lease.lease_at for lease in leases), default=None)
     last_worker = Worker.objects.last_seen()
-    waiting = Batch.objects.queued().order_by("position")
-    work = list(waiting.values_list("checker", "total_profiles", "completed_profiles"))
+    waiting = Batch.objects.queued()
+    left = Sum(F("total_profiles") - F("completed_profiles"))
+    sums = list(waiting.values_list("checker").annotate(batches=Count("*"), left=left))
+    first = waiting.order_by("position").values_list("checker", "total_profiles", "completed_profiles")[:turns]
     rates = _rates(running)
     # A hold with an end delays the next start; one without leaves it unknown.
     hold = max(0.0, (queue.held_until - now).total_seconds()) if queue.held and queue.held_until else 0.0
     is_stopped = queue.held and not queue.held_until
     is_alive = last_worker is not None and is_recent(last_worker.seen_at, now)
-    left = _seconds_left(running, heartbeat_at, now, rates) if is_alive else None
+    run_ends_in = _seconds_left(running, heartbeat_at, now, rates) if is_alive else None
     return Outlook(
         now=now,
         queue=queue,
@@ -180,10 +182,12 @@ def forecast_queue() -> Outlook:
         heartbeat_at=heartbeat_at,
         last_worker=last_worker,
         rates=rates,
-        waiting_profiles=sum(total - completed for _, total, completed in work),
-        durations=[_seconds(total - completed, rates.get(checker)) for checker, total, completed in work],
-        run_ends_in=left,
-        free_in=None if left is None or is_stopped else max(left, hold),
+        waiting=sum(batches for _, batches, _ in sums),
+        waiting_profiles=sum(profiles for _, _, profiles in sums),
+        durations=_durations(first, rates),
+        all_take=_total(_seconds(profiles, rates.get(checker)) for checker, _, profiles in sums) if sums else None,
+        run_ends_in=run_ends_in,
+        free_in=None if run_ends_in is None or is_stopped else max(run_ends_in, hold),
     )
 
 
@@ -193,6 +197,8 @@ def queue_as_dict(
     """The queue with the field names of `models.vocabulary`, with at most `limit` waiting batches and workers."""
     queue, last = outlook.queue, outlook.last_worker
     waiting = Batch.objects.queued().order_by("position")[:limit]
+    work = [(batch.checker, batch.total_profiles, batch.completed_profiles) for batch in waiting]
+    outlook = replace(outlook, durations=_durations(work, outlook.rates))
     workers, workers_total = list_workers(limit)
     return {
         **vocabulary.as_dict(queue, vocabulary.QUEUE),
@@ -246,6 +252,11 @@ def _seconds_left(
         return None
     left = running.seconds_left
     return _seconds(running.total_profiles, rates.get(running.checker)) if left is None else left
+
+
+def _durations(work: Iterable[tuple[str, int, int]], rates: Mapping[str, float]) -> list[float | None]:
+    """Of batches with these checkers, total and completed profiles."""
+    return [_seconds(total - completed, rates.get(checker)) for checker, total, completed in work]
 
 
 def _seconds(profiles: int, rate: float | None) -> float | None:

@@ -40,7 +40,7 @@ class Command(SubscriptionActions):
         self.add_action("alert", Command.alert, description)
 
     def show(self, *, limit: int, as_json: bool, **options: Any) -> None:
-        outlook = forecast_queue()
+        outlook = forecast_queue(turns=0)
         if as_json:
             self.print_json(queue_as_dict(outlook, limit))
             return

@@ -70,7 +70,7 @@ def test_it_says_what_runs_and_when_it_is_done(client, stopped_clock, monkeypatc
     assert shown["Worker"] == ["Working"]
     assert shown["Speed"] == ["0.5/s", "profiles, this run"]
     outlook = forecast_queue()  # of one moment
-    monkeypatch.setattr(dashboard, "forecast_queue", lambda: outlook)
+    monkeypatch.setattr(dashboard, "forecast_queue", lambda turns: outlook)
     page, fetched = parts(client.get(INDEX)), parts(client.get(LIVE))
     assert (
         fetched.keys()

@@ -184,7 +184,7 @@ def test_the_live_part_has_the_contents_of_the_page(client, monkeypatch):
     make_waiting(3)
     batch_with("running", name="now")
     outlook = forecast_queue()  # of one moment
-    monkeypatch.setattr(queue_content, "forecast_queue", lambda: outlook)
+    monkeypatch.setattr(queue_content, "forecast_queue", lambda turns: outlook)
     query = {"q": "2", "move": str(Batch.objects.get(position=2).pk), "from": "2", "to": "1"}
 
     def elements(address):

@@ -66,7 +66,7 @@ def test_the_queue_has_the_expected_times_of_each_batch(client, make_batch, monk
     start_run(make_batch())
     make_batch(profiles=3)
     outlook = forecast_queue()
-    monkeypatch.setattr("batches.api.views.forecast_queue", lambda: outlook)
+    monkeypatch.setattr("batches.api.views.forecast_queue", lambda turns: outlook)
     queue, expected = client.get("/api/queue/").json(), json.loads(as_json(queue_as_dict(outlook, 1)))
     assert queue["all_done"] == expected["all_done"] == queue["waiting"][0]["expected_end"] is not None
     assert queue["waiting"][0]["expected_start"] == expected["waiting"][0]["expected_start"] < queue["all_done"]

@@ -99,6 +99,9 @@ TURNS = {
 }
 
 
+SUMS = ("waiting", "waiting_profiles", "all_done_in")
+
+
 @pytest.mark.parametrize(("fill", "expected"), TURNS.values(), ids=TURNS.keys())
 def test_each_waiting_batch_has_a_turn_as_far_as_it_can_be_known(fill, expected, worker):
     fill()
@@ -107,6 +110,9 @@ def test_each_waiting_batch_has_a_turn_as_far_as_it_can_be_known(fill, expected,
     assert outlook.all_done == outlook.turn(len(expected)).end
     sizes = Batch.objects.queued().values_list("total_profiles", "completed_profiles")
     assert (outlook.waiting, outlook.waiting_profiles) == (len(expected), sum(a - b for a, b in sizes))
+    short = forecast_queue(turns=1)
+    assert turns(short) == expected[:1] + [(None, None)] * (len(expected) - 1)
+    assert [getattr(short, name) for name in SUMS] == [getattr(outlook, name) for name in SUMS]
 
 
 @pytest.mark.parametrize(
