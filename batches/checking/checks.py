@@ -201,10 +201,12 @@ class Checks:
     # Checking
 
     async def _check_profiles(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None
         while turn := self._next_turn():
             result, is_slow = None, None
             try:
-                result, is_slow = await self._check(turn)
+                result, is_slow = await self._check(turn, task)
             finally:
                 self._window.release(turn, is_slow=is_slow)
             if result is None:
@@ -222,10 +224,8 @@ class Checks:
     def _is_full(self) -> bool:
         return len(self._results) >= 4 * self._config.record_size or self._stories >= 4 * STORIES_AT_ONCE
 
-    async def _check(self, turn: Turn) -> tuple[CheckResult | None, bool | None]:
+    async def _check(self, turn: Turn, task: asyncio.Task[Any]) -> tuple[CheckResult | None, bool | None]:
         """The result and whether the check was slow. Without a result, the profile has to wait."""
-        task = asyncio.current_task()
-        assert task is not None
         check = Check(turn, Clock(on_wait=self._on_wait), task)
         self._under_way[check] = None
         try:

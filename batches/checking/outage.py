@@ -6,7 +6,7 @@ others answer, their failures are recorded. And the queue is never held again un
 """
 
 import asyncio
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Awaitable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -47,25 +47,16 @@ class Watch:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._latest: deque[Seen] = deque()
-        self._hosts: Counter[str] = Counter()
         self._unreachable = 0
 
     def note(self, host: str, result: CheckResult) -> None:
-        seen = Seen(host, result.is_unreachable, time())
-        self._latest.append(seen)
-        self._count(seen, 1)
+        self._latest.append(Seen(host, result.is_unreachable, time()))
+        self._unreachable += result.is_unreachable
         if len(self._latest) > self._config.outage_window:
-            self._count(self._latest.popleft(), -1)
-
-    def _count(self, seen: Seen, by: int) -> None:
-        self._hosts[seen.host] += by
-        if not self._hosts[seen.host]:
-            del self._hosts[seen.host]
-        self._unreachable += by * seen.is_unreachable
+            self._unreachable -= self._latest.popleft().is_unreachable
 
     def forget(self) -> None:
         self._latest.clear()
-        self._hosts.clear()
         self._unreachable = 0
 
     @property
@@ -79,16 +70,19 @@ class Watch:
         return (
             self._is_on
             and is_enough
-            and len(self._hosts) >= self._config.outage_hosts
             and self._unreachable > share * total
+            and self._count_hosts() >= self._config.outage_hosts
         )
+
+    def _count_hosts(self) -> int:
+        return len({seen.host for seen in self._latest})
 
     @property
     def _is_on(self) -> bool:
         return 0 < self._config.outage_share <= 1
 
     def describe(self) -> Offline:
-        checks, hosts = pluralise(len(self._latest), "check"), pluralise(len(self._hosts), "host")
+        checks, hosts = pluralise(len(self._latest), "check"), pluralise(self._count_hosts(), "host")
         latest = f"{self._unreachable:,} of the last {checks} on {hosts} could not connect"
         return Offline(
             f"This machine seems to be offline: {latest}.", datetime.fromtimestamp(self._latest[0].moment, UTC)

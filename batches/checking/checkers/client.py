@@ -122,6 +122,7 @@ class Transfer:
     def __init__(
         self, options: Mapping[int, Any], allowed: Sequence[Network], memory: Memory, idle: "list[Transfer]"
     ) -> None:
+        self._loop = asyncio.get_running_loop()  # once: it is a system call before Python 3.12
         self._allowed = allowed
         self._memory = memory
         self._idle = idle
@@ -147,7 +148,7 @@ class Transfer:
         self._limit = limit
         self._received = 0
         self._linger: asyncio.TimerHandle | None = None
-        self.news = asyncio.Event()  # it has ended or needs memory
+        self.news: asyncio.Future[None] = self._loop.create_future()  # it has ended or needs memory
         self.curl.setopt(pycurl.URL, target.url)
         self.curl.setopt(pycurl.REQUEST_TARGET, target.path)
         self.curl.setopt(pycurl.HTTPHEADER, headers)
@@ -176,13 +177,18 @@ class Transfer:
     def go_on(self) -> None:
         """Resume a transfer that was paused for lack of memory."""
         self.room_needed = 0
+        self.news = self._loop.create_future()
         self.curl.pause(pycurl.PAUSE_CONT)
 
     def end(self, fault: tuple[int, str] | None = None) -> None:
         if not self.has_ended:
             self.has_ended = True
             self.fault = fault
-            self.news.set()
+            self._wake()
+
+    def _wake(self) -> None:
+        if not self.news.done():  # otherwise it already waits for memory, or was cancelled
+            self.news.set_result(None)
 
     def drop_unsent(self) -> None:
         """Call it before the connection is closed. While the network is down, the operating system keeps unsent data.
@@ -226,7 +232,7 @@ class Transfer:
             self.status = status
             self.is_unwanted = not (self._limit and 200 <= status < 300)
             if self.is_unwanted and status != NOT_MODIFIED:  # a final response without a body
-                self._linger = asyncio.get_running_loop().call_later(UNWANTED_SECONDS, self.end)
+                self._linger = self._loop.call_later(UNWANTED_SECONDS, self.end)
 
     def _take_body(self, piece: bytes) -> int | None:
         """Returns None if all of it is taken."""
@@ -239,7 +245,7 @@ class Transfer:
             needed = self._received + len(piece) - self.share.size
             if needed > 0 and not self.share.grow(needed):
                 self.room_needed = needed
-                self.news.set()
+                self._wake()
                 return int(pycurl.WRITEFUNC_PAUSE)
             self.body.append(piece)
         self._received = received
@@ -279,14 +285,13 @@ class Client:
         self._multi = pycurl.CurlMulti()
         self._multi.setopt(pycurl.M_MAXCONNECTS, MAX_IDLE_CONNECTIONS)
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._on_interest)
-        self._multi.setopt(pycurl.M_TIMERFUNCTION, self._on_timer)
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        self._due = inf
-        self._set_timer()
         for transfer in list(self._running.values()):
             self._remove(transfer)
+        if self._timer:
+            self._timer.cancel()
         for transfer in self._idle:
             transfer.curl.close()
         self._multi.close()
@@ -316,16 +321,17 @@ class Client:
             transfer.curl.setopt(pycurl.POSTFIELDS, data)
         self._running[transfer.curl] = transfer
         self._multi.add_handle(transfer.curl)
+        self._act_at(0.0)
         try:
             while True:
-                await transfer.news.wait()
-                transfer.news.clear()
+                await transfer.news
                 if transfer.has_ended:
                     return read_response(transfer)
                 with not_charged(keeps_place=True):  # its connection is open
                     await transfer.share.wait_to_grow(transfer.room_needed)
                 if not transfer.has_ended:  # the connection may be lost by now
                     transfer.go_on()
+                    self._act_at(0.0)
         except BaseException:
             transfer.share.close()
             raise
@@ -337,6 +343,7 @@ class Client:
         if self._running.pop(transfer.curl, None):
             if not transfer.has_ended:
                 transfer.drop_unsent()
+                self._act_at(0.0)  # closing a connection takes several steps
             self._multi.remove_handle(transfer.curl)
         transfer.release()
 
@@ -353,30 +360,30 @@ class Client:
             self._watched.add(fd)
             self._sockets.register(fd, INTERESTS[event])
 
-    def _on_timer(self, milliseconds: int) -> None:
-        """Called by libcurl, which has work to do after this time (-1: never).
+    def _act_when_due(self) -> None:
+        """Ask libcurl when it has work to do. It could also call us, which takes longer: several times per request."""
+        milliseconds = self._multi.timeout()  # -1: never
+        self._act_at(inf if milliseconds < 0 else self._loop.time() + milliseconds / 1000)
 
-        It changes the time several times per request. A timer that fires too early is cheaper than a new one each time.
-        """
-        self._due = inf if milliseconds < 0 else self._loop.time() + milliseconds / 1000
-        if self._due < self._next_timer:
-            self._set_timer()
-
-    def _set_timer(self) -> None:
-        if self._timer:
-            self._timer.cancel()
-        self._next_timer = self._due
-        self._timer = self._loop.call_at(self._due, self._on_time) if self._due < inf else None
+    def _act_at(self, due: float) -> None:
+        """A timer that fires too early is cheaper than a new one each time."""
+        self._due = due
+        if due < self._next_timer:
+            if self._timer:
+                self._timer.cancel()
+            self._next_timer = due
+            self._timer = self._loop.call_at(due, self._on_time)
 
     def _on_time(self) -> None:
+        self._next_timer = inf
         now = self._loop.time()
         if not self.may_send():
-            self._due = max(self._due, now + SECONDS_BETWEEN_LOOKS)
-        elif now >= self._due:
+            self._act_at(max(self._due, now + SECONDS_BETWEEN_LOOKS))
+        elif now < self._due:
+            self._act_at(self._due)
+        else:
             self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
             self._end_transfers()
-            self._on_timer(self._multi.timeout())  # libcurl only reports changes
-        self._set_timer()
 
     def _on_ready(self) -> None:
         enough = perf_counter() + SECONDS_AT_ONCE
@@ -396,6 +403,7 @@ class Client:
                 self._running[curl].end()
             for curl, *fault in failed:
                 self._running[curl].end(tuple(fault))
+        self._act_when_due()
 
 
 def choose_options(config: Config, timeout: float) -> dict[int, Any]:

@@ -49,7 +49,7 @@ class Clock:
         self._is_entered = True
         self._running_since = self._loop.time()
         if self._limit is not None:
-            self._task = asyncio.current_task()
+            self._task = asyncio.current_task(self._loop)
             self._cancelling = self._task.cancelling() if self._task else 0
             self._watch = watch_of(self._loop)
             self._watch.add(self)

@@ -48,24 +48,29 @@ class FeedChecker(FetchingChecker):
         self, profile: ProfileToCheck, validators: Mapping[str, str], dead: Mapping[str, FetchError]
     ) -> CheckResult:
         response = await self.fetch(profile.url, validators)
-        result = await self._evaluate(response, profile.url, profile, dead)
-        return result._replace(moved_to=response.moved_to)
+        return await self._evaluate(response, profile.url, profile, dead, response.moved_to)
 
     async def _evaluate(
-        self, response: Response, url: str, profile: ProfileToCheck, dead: Mapping[str, FetchError]
+        self,
+        response: Response,
+        url: str,
+        profile: ProfileToCheck,
+        dead: Mapping[str, FetchError],
+        moved_to: str | None = None,
     ) -> CheckResult:
         """Read the response of `url`: a feed, or a page that leads to a feed. `dead` feeds do not count."""
         for _ in range(self.config.max_redirects + 1):
             if response.status == 304:
-                return make_unchanged(response)
+                return make_unchanged(response, moved_to)
             body = make_body(response)
             fingerprint = await self._parsers.compute_fingerprint(body)
             is_known = fingerprint == profile.fingerprint
             reading = Reading() if is_known else await self._read(body, response)
             if not reading.is_page:
-                return make_result(response, reading, fingerprint, find_change(profile, url))
+                return make_result(response, reading, fingerprint, find_change(profile, url), moved_to)
             if reading.feeds:
-                return await self._fetch_declared(reading.feeds, dead)
+                result = await self._fetch_declared(reading.feeds, dead)
+                return result._replace(moved_to=moved_to)
             if not reading.refresh:
                 raise FetchError("the page declares no feed", response.status)
             url = reading.refresh
@@ -107,13 +112,13 @@ def is_dead(error: FetchError) -> bool:
 
 def find_validators(profile: ProfileToCheck) -> dict[str, str]:
     """The headers of a conditional request."""
-    if not (profile.etag or profile.last_modified):
-        return {}
-    date = parse_date(profile.last_modified)
-    # With a date in the future, the server would hide every new story until then.
-    is_future = date is not None and date > datetime.now(UTC) + CLOCK_DIFFERENCE
-    validators = {"If-None-Match": profile.etag, "If-Modified-Since": "" if is_future else profile.last_modified}
-    return {name: value for name, value in validators.items() if value}
+    validators = {"If-None-Match": profile.etag} if profile.etag else {}
+    if profile.last_modified:
+        date = parse_date(profile.last_modified)
+        # With a date in the future, the server would hide every new story until then.
+        if date is None or date <= datetime.now(UTC) + CLOCK_DIFFERENCE:
+            validators["If-Modified-Since"] = profile.last_modified
+    return validators
 
 
 def find_change(profile: ProfileToCheck, url: str) -> str | None:
@@ -143,17 +148,20 @@ def find_charset(content_type: str) -> str:
     return charset[1] if charset else ""
 
 
-def make_unchanged(response: Response) -> CheckResult:
+def make_unchanged(response: Response, moved_to: str | None) -> CheckResult:
     """For a 304. It may have new validators, which replace the remembered ones (RFC 9111, 4.3.4)."""
     return CheckResult(
         ok=True,
         http_status=response.status,
         etag=read_validator(response.headers, "ETag") or None,
         last_modified=read_validator(response.headers, "Last-Modified") or None,
+        moved_to=moved_to,
     )
 
 
-def make_result(response: Response, reading: Reading, fingerprint: str, feed_url: str | None) -> CheckResult:
+def make_result(
+    response: Response, reading: Reading, fingerprint: str, feed_url: str | None, moved_to: str | None = None
+) -> CheckResult:
     return CheckResult(
         ok=True,
         http_status=response.status,
@@ -162,6 +170,7 @@ def make_result(response: Response, reading: Reading, fingerprint: str, feed_url
         etag=read_validator(response.headers, "ETag"),
         last_modified=read_validator(response.headers, "Last-Modified"),
         fingerprint=fingerprint,
+        moved_to=moved_to,
     )
 
 

@@ -124,8 +124,10 @@ class FetchingChecker(Checker):
             for _ in range(self.config.max_redirects + 1):
                 raw = await self._request(transfer, target, lines, read_body)
                 if raw.status not in REDIRECTS:
-                    moved_to = target.url if statuses and statuses <= PERMANENT else ""
-                    return await self._make_response(raw, target, moved_to)
+                    encodings = raw.headers.get("Content-Encoding", "")
+                    if is_packed(raw.body, encodings):
+                        raw = await self._unpack(raw, encodings)
+                    return make_response(raw, target.url, is_moved=bool(statuses) and statuses <= PERMANENT)
                 statuses.add(raw.status)
                 target = find_redirect_target(raw, target)
         raise FetchError(f"redirected too many times (limit: {self.config.max_redirects})")
@@ -155,38 +157,35 @@ class FetchingChecker(Checker):
             self.hosts.note_answer(domain, status)
         return FetchError(describe_status(status), status, transient=status in TRANSIENT)
 
-    async def _make_response(self, raw: RawResponse, target: Target, moved_to: str) -> Response:
-        share = raw.share
+    async def _unpack(self, raw: RawResponse, encodings: str) -> RawResponse:
+        packed, limit = raw.body, self.config.max_body
         try:
-            body, is_cut = await self._unpack(raw)
+            if len(packed) <= SMALL_PACKED:
+                unpacked = unpack(packed, encodings, limit)
+            else:
+                unpacked = await self._unpack_within(min(USUAL_RATIO * len(packed), limit), raw, encodings)
+                if unpacked.is_cut:
+                    unpacked = await self._unpack_within(limit, raw, encodings)
+            raw.share.resize(len(unpacked.body))
         except BaseException:
-            share.close()
+            raw.share.close()
             raise
-        response = Response(target.url, raw.status, raw.headers, body, raw.is_cut or is_cut, moved_to)
-        if len(body) > SMALL_BYTES:
-            weakref.finalize(response, share.close)
-        else:
-            share.close()
-        return response
+        return raw._replace(body=unpacked.body, is_cut=raw.is_cut or unpacked.is_cut)
 
-    async def _unpack(self, raw: RawResponse) -> Unpacked:
-        packed, encodings, limit = raw.body, raw.headers.get("Content-Encoding", ""), self.config.max_body
-        if not is_packed(packed, encodings):
-            return Unpacked(packed)
-        if len(packed) <= SMALL_PACKED:
-            unpacked = unpack(packed, encodings, limit)
-        else:
-            unpacked = await self._unpack_within(min(USUAL_RATIO * len(packed), limit), raw)
-            if unpacked.is_cut:
-                unpacked = await self._unpack_within(limit, raw)
-        raw.share.resize(len(unpacked.body))
-        return unpacked
-
-    async def _unpack_within(self, room: int, raw: RawResponse) -> Unpacked:
+    async def _unpack_within(self, room: int, raw: RawResponse, encodings: str) -> Unpacked:
         """Decompress at most `room` bytes in a thread, once there is memory for them."""
         with not_charged(keeps_place=True):  # other attempts would wait as well
             await raw.share.wait_to_grow(room)
-            return await asyncio.to_thread(unpack, raw.body, raw.headers.get("Content-Encoding", ""), room)
+            return await asyncio.to_thread(unpack, raw.body, encodings, room)
+
+
+def make_response(raw: RawResponse, url: str, *, is_moved: bool) -> Response:
+    response = Response(url, raw.status, raw.headers, raw.body, raw.is_cut, url if is_moved else "")
+    if len(raw.body) > SMALL_BYTES:
+        weakref.finalize(response, raw.share.close)
+    else:
+        raw.share.close()
+    return response
 
 
 def find_redirect_target(raw: RawResponse, base: Target) -> Target:

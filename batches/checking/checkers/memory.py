@@ -85,7 +85,8 @@ class Share:
     def resize(self, size: int) -> None:
         """Set its size without waiting. Let it grow only a little this way."""
         unused, self.size = self.size - size, size
-        self._memory.release(self, unused)
+        if unused:
+            self._memory.release(self, unused)
 
     def close(self) -> None:
         """Release all of it. Closing twice does no harm."""

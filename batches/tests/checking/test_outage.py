@@ -291,9 +291,9 @@ def test_hosts_are_asked_again_before_the_queue_is_held_while_no_check_runs(site
     answers = iter([False, True, False, True])
     check, begun, numbers = Checks._check, [], []
 
-    def note(checks, turn):
+    def note(checks, turn, task):
         begun.append(turn)
-        return check(checks, turn)
+        return check(checks, turn, task)
 
     async def ask_and_say(prober):
         if numbers:
