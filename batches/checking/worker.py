@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 import time
 import uuid
 from collections.abc import Callable, Coroutine, Iterator
@@ -48,6 +49,9 @@ LOOKS_PER_POLL = 5
 #: Seconds within which a repeated signal does not count as a second one: systemd sends it to a supervisor and to its
 #: workers, and then the supervisor sends it, too.
 ECHO_SECONDS = 1.0
+#: Seconds after which the event loop must let the thread of the database continue. While that thread waits, most calls
+#: into libcurl, and its callbacks, wake it up in vain.
+SWITCH_SECONDS = 0.0005
 
 
 class Worker:
@@ -92,7 +96,7 @@ class Worker:
 
     def work(self) -> None:
         """Blocks until stopped. Must be called in the main thread, where signals arrive."""
-        with collecting_seldom():
+        with tuning_python():
             self._block_on(self._work)
 
     def tend(self) -> None:
@@ -281,15 +285,19 @@ class Worker:
 
 
 @contextmanager
-def collecting_seldom() -> Iterator[None]:
-    """Exclude all existing objects from garbage collection: most of them belong to modules, which are never freed."""
-    thresholds, is_frozen = gc.get_threshold(), gc.get_freeze_count() > 0
+def tuning_python() -> Iterator[None]:
+    """Switch threads sooner, and exclude all existing objects from garbage collection: most of them belong to modules,
+    which are never freed.
+    """
+    interval, thresholds, is_frozen = sys.getswitchinterval(), gc.get_threshold(), gc.get_freeze_count() > 0
+    sys.setswitchinterval(SWITCH_SECONDS)
     gc.set_threshold(*GARBAGE_THRESHOLDS)
     if not is_frozen:
         gc.freeze()
     try:
         yield
     finally:
+        sys.setswitchinterval(interval)
         gc.set_threshold(*thresholds)
         if not is_frozen:
             gc.unfreeze()

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import os
 import signal
+import sys
 
 import pytest
 from django.db.models.functions import Now
@@ -109,16 +110,17 @@ def test_an_idle_worker_claims_nothing_while_another_one_does(configure, script,
 
 
 @pytest.mark.parametrize("is_frozen", [True, False])
-def test_a_worker_leaves_the_garbage_collector_as_it_was(is_frozen, monkeypatch):
+def test_a_worker_leaves_the_garbage_collector_and_threads_as_they_were(is_frozen, monkeypatch):
     monkeypatch.setattr(gc, "get_freeze_count", count_frozen_objects)
     gc.unfreeze()
     if is_frozen:
         gc.freeze()
-    before = gc.get_threshold()
+    before, interval = gc.get_threshold(), sys.getswitchinterval()
     try:
-        with worker.collecting_seldom():
+        with worker.tuning_python():
             assert gc.get_freeze_count() > 0
-            assert gc.get_threshold() == GARBAGE_THRESHOLDS
+            assert (gc.get_threshold(), sys.getswitchinterval()) == (GARBAGE_THRESHOLDS, worker.SWITCH_SECONDS)
+        assert sys.getswitchinterval() == interval
         assert (gc.get_threshold(), gc.get_freeze_count() > 0) == (before, is_frozen)
     finally:
         gc.freeze()  # as all tests have it
