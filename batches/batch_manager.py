@@ -29,6 +29,7 @@ from .queue.contents import (
 from .queue.editions import settle_all
 from .queue.feeds import FeedCalls
 from .queue.forgetting import ForgetCalls
+from .queue.leases import lease_of, lock_head, lock_running
 from .queue.lists import new_batch_of
 from .queue.outages import OutageCalls
 from .queue.redirect_calls import RedirectCalls
@@ -45,7 +46,6 @@ from .queue.repairs import (
 )
 from .queue.resets import begin_reset, finish_resets, reset_failed
 from .queue.retries import Retry, choose_failed, recount
-from .queue.runs import lease_of, lock_head, lock_running
 from .queue.schedules import ScheduleCalls
 from .queue.subscription_calls import SubscriptionCalls
 from .queue.undo import UndoCalls

@@ -22,7 +22,7 @@ from batches.lists.imports import ImportResult, ProfileAddress, Reject
 from batches.models import STATUS_WORDS, Batch, Profile
 from batches.queue.contents import count_known
 from batches.queue.refusals import Code
-from batches.reports.outlook import forecast_queue
+from batches.reports.forecast import forecast_queue
 from batches.text import Sentence, choose_plural, join
 from batches.web.downloads import stream_download
 

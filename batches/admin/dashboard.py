@@ -15,8 +15,8 @@ from django.views.decorators.gzip import gzip_page
 
 from batches.models import Batch, Host, Profile, ProfileList
 from batches.reports.days import find_latest_runs, find_lists_due, sum_up_day
+from batches.reports.forecast import forecast_queue
 from batches.reports.hosts import count_failing_up_to
-from batches.reports.outlook import forecast_queue
 
 from .base import AdminView, can_view
 from .display import register

@@ -18,7 +18,7 @@ from batches.models import Subscription, Webhook, WebhookDelivery
 from batches.models.webhooks import WebhookDeliveryQuerySet
 from batches.notifications import outbox
 from batches.queue.values import as_uuid
-from batches.reports.outlook import forecast_queue
+from batches.reports.forecast import forecast_queue
 from batches.text import Sentence, choose_plural
 
 from . import display

@@ -20,7 +20,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from batches.models import Batch, BatchLog, Lease, Queue, Worker
-from batches.reports.outlook import is_recent
+from batches.reports.forecast import is_recent
 
 #: The queue's tag changes after this many seconds even if nothing happens: expected times drift, heartbeats age.
 DRIFT = 60

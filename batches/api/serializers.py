@@ -21,7 +21,7 @@ from batches.models import (
     Redirect,
     StoryResult,
     Subscription,
-    vocabulary,
+    public_fields,
 )
 from batches.reports.comparison import Comparison
 from batches.reports.hosts import SAMPLE, HostFigures
@@ -29,7 +29,7 @@ from batches.reports.hosts import SAMPLE, HostFigures
 M = TypeVar("M", bound=Model)
 
 BATCH_ID = "5eedba7c-0000-4000-8000-000000000001"
-BATCH_EXAMPLE = vocabulary.batch_as_dict(
+BATCH_EXAMPLE = public_fields.batch_as_dict(
     Batch(id=BATCH_ID, name="Press", priority=5, total_profiles=2, created_at="2026-06-01T08:00:00Z")
 ) | {"position": 1, "url": f"https://batches.example.org/api/v1/batches/{BATCH_ID}/"}
 
@@ -41,7 +41,7 @@ class MomentField(serializers.DateTimeField):
 
 
 class ModelSerializer(serializers.ModelSerializer[M]):
-    """Reads only. The vocabulary says where to find a field that the model lacks; otherwise it is the profile's."""
+    """Reads only. `public_fields` says where to find a field that the model lacks; otherwise it is the profile's."""
 
     serializer_field_mapping = serializers.ModelSerializer.serializer_field_mapping | {DateTimeField: MomentField}
     url_field_name = ""  # a field called `url` is the profile's, not a link of the API
@@ -50,7 +50,7 @@ class ModelSerializer(serializers.ModelSerializer[M]):
         return {name: {"read_only": True} for name in self.Meta.fields}
 
     def build_unknown_field(self, field_name: str, model_class: type[Model]) -> Any:
-        return serializers.CharField, {"source": vocabulary.SOURCES.get(field_name, f"profile.{field_name}")}
+        return serializers.CharField, {"source": public_fields.SOURCES.get(field_name, f"profile.{field_name}")}
 
 
 class ProgressSerializer(serializers.Serializer[Batch]):
@@ -70,11 +70,11 @@ class BatchSerializer(ModelSerializer[Batch]):
 
     class Meta:
         model = Batch
-        fields = [*vocabulary.BATCH, "progress", "url"]
+        fields = [*public_fields.BATCH, "progress", "url"]
 
     def to_representation(self, instance: Batch) -> dict[str, Any]:
         """The values of the fields, but not field by field: the queue has a hundred batches."""
-        return vocabulary.batch_as_dict(instance) | {"url": f"{self.all_batches}{instance.pk}/"}
+        return public_fields.batch_as_dict(instance) | {"url": f"{self.all_batches}{instance.pk}/"}
 
     @cached_property
     def all_batches(self) -> str:
@@ -146,7 +146,7 @@ class RowSerializer(ModelSerializer[BatchProfile]):
 
     class Meta:
         model = BatchProfile
-        fields = vocabulary.ROW
+        fields = public_fields.ROW
 
 
 class AttemptSerializer(ModelSerializer[Attempt]):
@@ -154,7 +154,7 @@ class AttemptSerializer(ModelSerializer[Attempt]):
 
     class Meta:
         model = Attempt
-        fields = vocabulary.ATTEMPT
+        fields = public_fields.ATTEMPT
 
 
 class CheckSerializer(serializers.Serializer[Any]):
@@ -184,7 +184,7 @@ class StorySerializer(ModelSerializer[StoryResult]):
 
     class Meta:
         model = StoryResult
-        fields = vocabulary.STORY
+        fields = public_fields.STORY
 
 
 class ProfileSerializer(ModelSerializer[Profile]):
@@ -196,7 +196,7 @@ class ProfileSerializer(ModelSerializer[Profile]):
 
     class Meta:
         model = Profile
-        fields = vocabulary.PROFILE
+        fields = public_fields.PROFILE
 
 
 class LogSerializer(ModelSerializer[BatchLog]):
@@ -204,7 +204,7 @@ class LogSerializer(ModelSerializer[BatchLog]):
 
     class Meta:
         model = BatchLog
-        fields = vocabulary.LOG
+        fields = public_fields.LOG
 
 
 class ComparisonSerializer(serializers.Serializer[Comparison]):
@@ -250,7 +250,7 @@ class ListSerializer(ModelSerializer[ProfileList]):
 
     class Meta:
         model = ProfileList
-        fields = [*vocabulary.LIST, "url"]
+        fields = [*public_fields.LIST, "url"]
 
 
 class CreatedListSerializer(serializers.Serializer[Any]):
@@ -295,7 +295,7 @@ class SubscriptionSerializer(ModelSerializer[Subscription]):
 
     class Meta:
         model = Subscription
-        fields = [*vocabulary.SUBSCRIPTION, "url"]
+        fields = [*public_fields.SUBSCRIPTION, "url"]
 
 
 class FeedSerializer(ModelSerializer[ListFeed]):
@@ -303,7 +303,7 @@ class FeedSerializer(ModelSerializer[ListFeed]):
 
     class Meta:
         model = ListFeed
-        fields = vocabulary.FEED
+        fields = public_fields.FEED
 
 
 class CreatedFeedSerializer(serializers.Serializer[Any]):
@@ -349,7 +349,7 @@ class RedirectSerializer(ModelSerializer[Redirect]):
 
     class Meta:
         model = Redirect
-        fields = vocabulary.REDIRECT
+        fields = public_fields.REDIRECT
 
 
 class HostSerializer(serializers.Serializer[HostFigures]):

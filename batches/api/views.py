@@ -24,7 +24,7 @@ from batches.queue.bulk import BulkResult, preparing_repeats, run_bulk, select_b
 from batches.queue.refusals import Code, Refused, require_granted
 from batches.queue.transitions import RULES
 from batches.queue.values import find_batch
-from batches.reports.outlook import forecast_queue, queue_as_dict
+from batches.reports.forecast import forecast_queue, queue_as_dict
 
 from .access import ADD, ADD_LIST, CHANGE, DELETE, OPERATE, VIEW
 from .base import BaseView

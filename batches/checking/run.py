@@ -12,10 +12,10 @@ from batches.conf import Config
 from batches.metrics import RECORDING, RESULTS
 from batches.models import Database
 from batches.queue.hosts import hear_of_hosts, recall_hosts, remember_hosts
+from batches.queue.leases import ClaimedRun
 from batches.queue.loans import are_slots_wanted
 from batches.queue.partitions import are_wanted, partition_of_domain
 from batches.queue.refusals import Refusal
-from batches.queue.runs import ClaimedRun
 
 from . import queries
 from .checks import Checks

@@ -7,8 +7,8 @@ from typing import Any
 
 from batches.batch_manager import BatchManager
 from batches.checking.checkers.slots import Slots
+from batches.queue.leases import ClaimedRun
 from batches.queue.partitions import partition_of_domain
-from batches.queue.runs import ClaimedRun
 
 from .partitions import Partitions
 

@@ -13,7 +13,7 @@ from django.db import close_old_connections, connections
 from batches.batch_manager import BatchManager
 from batches.models import discard_connections, is_database_fault
 from batches.notifications.alerts import write_alerts
-from batches.notifications.messages import prepare_messages
+from batches.notifications.message_data import prepare_messages
 
 from .pruning import Pruner
 

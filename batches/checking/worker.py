@@ -26,8 +26,8 @@ from batches.log_context import log_context
 from batches.models import DATABASE_FAULTS, OUTDATED, Batch, Channel, Queue, discard_connections, is_outdated
 from batches.notifications.courier import delivering
 from batches.notifications.pings import Ping, pinging
+from batches.queue.leases import ClaimedRun, is_looked_after
 from batches.queue.outages import have_others_continued, take_probe
-from batches.queue.runs import ClaimedRun, is_looked_after
 from batches.text import clean_text
 
 from . import queries

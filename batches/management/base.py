@@ -30,7 +30,7 @@ from batches.lists.imports import ImportResult
 from batches.management.output import MAX_SHOWN
 from batches.management.tables import Columns, tabulate
 from batches.models import Action, Batch, Channel, Profile, ProfileList, is_database_fault
-from batches.models.vocabulary import as_dict, as_json, batch_as_dict
+from batches.models.public_fields import as_dict, as_json, batch_as_dict
 from batches.queue.forgetting import find_profile
 from batches.queue.refusals import Refusal, refusable
 from batches.queue.transitions import RULES
@@ -264,7 +264,7 @@ class ActionCommand(DatabaseCommand):
         otherwise: str,
         count: Callable[[], int] = lambda: 0,
     ) -> None:
-        """Print as JSON with these fields of the vocabulary, or like `print_rows`."""
+        """Print as JSON with these public fields, or like `print_rows`."""
         if as_json:
             self.print_json([as_dict(thing, fields) for thing in things])
         else:

@@ -7,7 +7,7 @@ from django.core.management.base import CommandError
 from django.db import transaction
 
 from batches.conf import command_line
-from batches.models import ListFeed, ProfileList, vocabulary
+from batches.models import ListFeed, ProfileList, public_fields
 from batches.text import printable, stored_line
 from batches.web.feeds import addresses_of
 
@@ -36,7 +36,7 @@ class FeedActions(ActionCommand):
             addresses = addresses_of(created)
             if as_json:
                 urls = {f"{kind}_url": address for kind, address in addresses.items()}
-                self.print_json({"feed": vocabulary.as_dict(created.feed, vocabulary.FEED)} | urls)
+                self.print_json({"feed": public_fields.as_dict(created.feed, public_fields.FEED)} | urls)
             else:
                 self.print_lines(addresses.values())
                 self.stderr.write("Both are below the address of your site. They will not be shown again.")
@@ -52,7 +52,7 @@ class FeedActions(ActionCommand):
         if list is not None:
             feeds = feeds.filter(list=self.find_list(list))
         nothing = f"No feeds. Create one: {command_line('list feed create LIST NAME')}"
-        self.print_things(as_json, feeds, vocabulary.FEED, FEEDS, nothing)
+        self.print_things(as_json, feeds, public_fields.FEED, FEEDS, nothing)
 
     def find_feed(self, found: ProfileList, name: str) -> ListFeed:
         """Raises CommandError."""

@@ -11,8 +11,8 @@ from batches.limits import MAX_WANTED
 from batches.management.base import JSON, SHORT_ID, ActionCommand, find_by_id
 from batches.management.tables import SUBSCRIPTIONS
 from batches.models import Subscription
-from batches.models.vocabulary import SUBSCRIPTION, as_dict
-from batches.reports.outlook import forecast_queue
+from batches.models.public_fields import SUBSCRIPTION, as_dict
+from batches.reports.forecast import forecast_queue
 from batches.text import printable
 
 Channel, Topic = Subscription.Channel, Subscription.Topic

@@ -14,7 +14,7 @@ from django.db import transaction
 from django.db.models.functions import Now
 
 from batches.models import Event, Queue, Subscription, WebhookDelivery, Worker
-from batches.models.vocabulary import as_plain
+from batches.models.public_fields import as_plain
 
 from .outbox import make_delivery
 

@@ -15,7 +15,7 @@ from batches.limits import MAX_ERROR
 from batches.models import WebhookDelivery
 from batches.text import Sentence, clean_text, one_line
 
-from .letters import word_letter
+from .message_texts import word_letter
 from .outbox import AttemptResult
 
 MISSING = Sentence("Apprise is not installed. Run: %(command)s", command=install_command("apprise"))

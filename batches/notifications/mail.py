@@ -11,7 +11,7 @@ from batches.limits import MAX_ERROR
 from batches.models import WebhookDelivery
 from batches.text import clean_text, one_line
 
-from .letters import word_letter
+from .message_texts import word_letter
 from .outbox import AttemptResult
 
 #: The server requires us to log in: a setting is missing, but the message is not refused.

@@ -1,10 +1,10 @@
 """The outbox: messages to webhooks and subscriptions are stored as deliveries until they are delivered or have failed.
 
 An event is stored in the transaction of the change that it reports, so every committed change has its event, and a
-change that is rolled back has no event. The messages of subscriptions are prepared afterwards, see `messages`. A worker
-claims due deliveries until a visibility timeout, sends them and settles them. The deliveries of a killed worker are due
-again after the timeout. So each event arrives at least once, and its ID lets receivers detect repeats. Lock order:
-subscription → webhook → deliveries.
+change that is rolled back has no event. The messages of subscriptions are prepared afterwards by `message_data`. A
+worker claims due deliveries until a visibility timeout, sends them and settles them. The deliveries of a killed worker
+are due again after the timeout. So each event arrives at least once, and its ID lets receivers detect repeats. Lock
+order: subscription → webhook → deliveries.
 """
 
 import random
@@ -25,7 +25,7 @@ from batches.conf import get_config
 from batches.limits import MAX_ERROR
 from batches.lists.addresses import InvalidAddress, hostname_of, normalise_address
 from batches.models import Batch, Event, Subscription, Webhook, WebhookDelivery, new_secret
-from batches.models.vocabulary import as_json, batch_as_dict
+from batches.models.public_fields import as_json, batch_as_dict
 from batches.text import clean_text
 
 #: Seconds to wait after each failed attempt; the last attempt is a day and a half after the first. Then delivery fails.

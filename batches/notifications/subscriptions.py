@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from batches.lists.cron import InvalidSchedule, iterate_times
 from batches.models import Batch, Event, ProfileList, StoryResult, Subscription, WebhookDelivery
-from batches.models.vocabulary import as_plain, batch_as_dict
+from batches.models.public_fields import as_plain, batch_as_dict
 
 from .outbox import make_delivery
 

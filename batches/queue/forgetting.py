@@ -35,15 +35,15 @@ from batches.models import (
     StoryResult,
 )
 from batches.models.api import StoredResponse
-from batches.notifications import messages
+from batches.notifications import message_data
 from batches.text import Sentence, pluralise
 
 from .contents import remove_rows
 from .editions import require_settled, settle_all
+from .leases import end_leases
 from .lists import ListCalls, lock_lists_with
 from .refusals import NO_PROFILE, Code, NotFound, Refused, refusable
 from .resets import finish_resets
-from .runs import end_leases
 from .sql import taking_turns
 from .values import as_number, find_row
 
@@ -115,7 +115,7 @@ class ForgetCalls(ListCalls):
         else:
             raise BeingStored
         erase_lines(find_lines_with(found.url))  # somebody may have accepted a redirect to it
-        messages.forget_profile(found.pk)  # a message may have been prepared from the remaining rows
+        message_data.forget_profile(found.pk)  # a message may have been prepared from the remaining rows
         return traces
 
     def _forget_in_batches(self, found: Profile) -> None:
@@ -145,7 +145,7 @@ class ForgetCalls(ListCalls):
     def _delete_profile(self, found: Profile, traces: Traces) -> bool:
         """False if it is still in a batch."""
         naming = find_lines_with(found.url)
-        messages.forget_profile(found.pk)
+        message_data.forget_profile(found.pk)
         settle_all()
         memberships = ListProfile.everything.filter(profile=found, list__deleted_at=None)
         with transaction.atomic():

@@ -19,10 +19,10 @@ Status = Batch.Status
 class Rule:
     """The rule of one action.
 
-    `goes_to` is the status after it (None: unchanged). `participle` completes "can be …" in a refusal. `label` is its
-    name for any batches, `name_button` its name for a single batch, `success` the message about a batch. In the
-    statuses `changes_nothing_for` it is allowed but not offered. `cap` is the maximum number of batches in one bulk
-    call.
+    `goes_to` is the status after it (None: unchanged), which `BatchManager` writes; tests compare them. `participle`
+    completes "can be …" in a refusal. `label` is its name for any batches, `name_button` its name for a single batch,
+    `success` the message about a batch. In the statuses `changes_nothing_for` it is allowed but not offered. `cap` is
+    the maximum number of batches in one bulk call.
     """
 
     allowed_from: frozenset[str]

@@ -12,8 +12,8 @@ from django.db.models import Q, QuerySet
 from batches.models import STATUS_WORDS, Action, Batch, BatchLog, Queue
 from batches.text import Sentence
 
+from .leases import lock_queued, lock_running
 from .refusals import Code, OrderChanged, Refused
-from .runs import lock_queued, lock_running
 from .transitions import RULES
 from .values import require_startable
 from .writer import QueueWriter, transition

@@ -19,11 +19,7 @@ from batches.models import Action, Batch, Lease, Queue, StoryResult
 from batches.text import Sentence, clean_text, pluralise
 
 from . import workers
-from .loans import Exchange, exchange
-from .partitions import end_checks, lease_free_partitions, return_partitions
-from .refusals import Code, Refused, refusable
-from .results import record
-from .runs import (
+from .leases import (
     ClaimedRun,
     Workers,
     count_workers,
@@ -35,6 +31,10 @@ from .runs import (
     lock_running,
     renew_lease,
 )
+from .loans import Exchange, exchange
+from .partitions import end_checks, lease_free_partitions, return_partitions
+from .refusals import Code, Refused, refusable
+from .results import record
 from .sql import taking_turns
 from .writer import QueueWriter, run_call
 

@@ -15,8 +15,8 @@ from batches.notifications import outbox, subscriptions
 from batches.text import clean_text, pluralise
 
 from .contents import require_preparation
+from .leases import end_run, lease_of, lock_queued, lock_running
 from .refusals import Fenced, Refusal, refusable
-from .runs import end_run, lease_of, lock_queued, lock_running
 from .transitions import require_allowed
 from .values import find_batch, require_expected
 

@@ -1,5 +1,5 @@
-"""`{% load batches_messages %}`: the filters of `notifications.letters` for the templates of messages."""
+"""`{% load batches_messages %}`: the filters of `notifications.message_texts` for the templates of messages."""
 
-from batches.notifications.letters import register
+from batches.notifications.message_texts import register
 
 __all__ = ["register"]

@@ -15,7 +15,7 @@ from batches.batch_manager import BatchManager
 from batches.management.base import DatabaseCommand
 from batches.models import BatchLog, Queue, WebhookDelivery
 from batches.models.lists import COUNT_FIRST
-from batches.notifications.letters import word_letter
+from batches.notifications.message_texts import word_letter
 from batches.queue.refusals import Code, Refused
 from batches.tests.admin.conftest import batch_with, client_as, press, reread
 from batches.tests.admin.test_subscriptions import ADD, FIELDS

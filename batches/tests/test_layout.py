@@ -172,7 +172,7 @@ def fields_written(call: ast.Call) -> set[str]:
         ("reports.queries", "from ..models import Batch", True),
         ("checking.checkers.feed", "from .base import Checker\nfrom ...conf import Config\nimport aiohttp", True),
         ("api.views", "from django.db import transaction", True),
-        ("queue.runs", "from .. import batch_manager", False),
+        ("queue.leases", "from .. import batch_manager", False),
         ("models.batches", "def save():\n    from batches.batch_manager import BatchManager", False),
         ("reports.queries", "import batches.checking.worker", False),
         ("checking.checkers.feed", "from ...models import Profile", False),

@@ -12,7 +12,7 @@ from batches.batch_manager import BatchManager
 from batches.checking.checkers.base import CheckResult
 from batches.checking.queries import fetch_pending
 from batches.models import Batch, BatchProfile
-from batches.queue.runs import ClaimedRun
+from batches.queue.leases import ClaimedRun
 from batches.queue.sql import fetch_all
 from benchmarks.lists import addresses
 

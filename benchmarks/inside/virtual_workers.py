@@ -28,8 +28,8 @@ from batches.checking.partitions import Partitions
 from batches.checking.worker import LOOKS_PER_POLL
 from batches.conf import Config, get_config
 from batches.models import Batch, Channel, Queue
+from batches.queue.leases import ClaimedRun, is_looked_after
 from batches.queue.partitions import are_wanted
-from batches.queue.runs import ClaimedRun, is_looked_after
 from batches.queue.workers import note_worker
 from batches.reports.doctor import diagnose
 

@@ -56,8 +56,8 @@ READABLE_TYPES = frozenset({"", "text/html", "application/xhtml+xml"})
 # These separate words in a text.
 BLOCKS = [f"{{*}}{name}" for name in ("br", "p", "div", "li", "h1", "h2", "h3", "h4", "h5", "h6", "td")]
 # Of names with their namespaces. Longer ones are not kept in memory.
-MAX_NAME = 120
-MAX_NAMES = 1000
+MAX_TAG = 120
+MAX_TAGS = 1000
 BASE = "{http://www.w3.org/XML/1998/namespace}base"
 ABOUT = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}about"
 
@@ -167,9 +167,9 @@ class Names(dict[str, str]):
         self._own = item_tag[1:].rpartition("}")[0]
 
     def __missing__(self, tag: object) -> str:
-        if not isinstance(tag, str) or len(tag) > MAX_NAME:  # an entity has a function as its tag
+        if not isinstance(tag, str) or len(tag) > MAX_TAG:  # an entity has a function as its tag
             return ""
-        if len(self) >= MAX_NAMES:
+        if len(self) >= MAX_TAGS:
             self.clear()
         return self.setdefault(tag, classify(tag, self._own))
 

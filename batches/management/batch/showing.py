@@ -9,7 +9,7 @@ from batches.management.base import ID, JSON, ActionCommand, add_export_options,
 from batches.management.output import MAX_SHOWN
 from batches.management.tables import BATCHES
 from batches.models import Batch, BatchProfile
-from batches.models.vocabulary import LOG, STORY, as_dict, batch_as_dict
+from batches.models.public_fields import LOG, STORY, as_dict, batch_as_dict
 from batches.reports import queries, streams
 
 

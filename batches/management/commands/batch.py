@@ -11,5 +11,6 @@ class Command(RunActions, ShowActions, ChangeActions):
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
         self.add_run_actions()
+        self.add_create_actions()
         self.add_show_actions()
         self.add_change_actions()

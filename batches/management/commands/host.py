@@ -4,7 +4,7 @@ from django.core.management.base import CommandParser
 
 from batches.management.base import JSON, ActionCommand, add_limit
 from batches.management.tables import HOSTS
-from batches.models import vocabulary
+from batches.models import public_fields
 from batches.reports.hosts import find_failing_hosts
 
 
@@ -23,4 +23,4 @@ class Command(ActionCommand):
     def show(self, *, search: str, limit: int, as_json: bool, **options: Any) -> None:
         found = find_failing_hosts(limit, search)
         otherwise = "No failing host has this in its name." if search else "No host fails."
-        self.print_things(as_json, found.hosts, vocabulary.HOST, HOSTS, otherwise, lambda: found.total)
+        self.print_things(as_json, found.hosts, public_fields.HOST, HOSTS, otherwise, lambda: found.total)

@@ -13,14 +13,14 @@ from batches.lists.formats import FORMATS
 from batches.lists.imports import ImportResult
 from batches.management.base import JSON, add_export_options, add_now, add_values
 from batches.management.batch.changing import require_confirmed
-from batches.management.batch.running import read_list
+from batches.management.batch.creating import read_list
 from batches.management.feeds import FeedActions
 from batches.management.output import MAX_SHOWN, when
 from batches.management.subscriptions import SubscriptionActions
 from batches.management.tables import LISTS
-from batches.models import ProfileList, vocabulary
+from batches.models import ProfileList, public_fields
 from batches.models.lists import COUNT_FIRST
-from batches.models.vocabulary import as_dict, batch_as_dict
+from batches.models.public_fields import as_dict, batch_as_dict
 from batches.queue.members import ListChange
 from batches.queue.refusals import Code, Refusal
 from batches.reports import streams
@@ -102,7 +102,7 @@ class Command(FeedActions, SubscriptionActions):
         created = self.require_accepted(self.manager.create_list(name, profiles, **values))
         total = pluralise(created.total_profiles, "profile")
         text = f"Created the list “{printable(created.name)}” with {total}: {created.pk}"
-        self.print_result(as_json, as_dict(created, vocabulary.LIST), text)
+        self.print_result(as_json, as_dict(created, public_fields.LIST), text)
 
     def show(self, *, list: str | None, as_json: bool, **options: Any) -> None:
         if list is not None:
@@ -110,12 +110,12 @@ class Command(FeedActions, SubscriptionActions):
             return
         lists = ProfileList.objects.order_by("name", "pk")
         nothing = f"No lists. Create one: {command_line('list create NAME FILE')}"
-        self.print_things(as_json, lists, vocabulary.LIST, LISTS, nothing)
+        self.print_things(as_json, lists, public_fields.LIST, LISTS, nothing)
 
     def show_list(self, found: ProfileList, as_json: bool) -> None:
         runs = found.runs.order_by("-created_at")[:MAX_SHOWN]
         if as_json:
-            self.print_json(as_dict(found, vocabulary.LIST) | {"runs": [batch_as_dict(run) for run in runs]})
+            self.print_json(as_dict(found, public_fields.LIST) | {"runs": [batch_as_dict(run) for run in runs]})
             return
         entries = found.logs.newest_first()[:MAX_SHOWN]
         self.print_template("list", {"list": found, "runs": runs, "entries": entries})
@@ -128,7 +128,7 @@ class Command(FeedActions, SubscriptionActions):
             raise CommandError("Nothing to change. Give at least one of --name, --priority, --checker, --count-first.")
         self.require_accepted(self.manager.change_list(found.pk, **values))
         found.refresh_from_db()
-        self.print_result(as_json, as_dict(found, vocabulary.LIST), f"“{printable(found.name)}” was changed.")
+        self.print_result(as_json, as_dict(found, public_fields.LIST), f"“{printable(found.name)}” was changed.")
 
     def schedule(
         self,
@@ -148,7 +148,7 @@ class Command(FeedActions, SubscriptionActions):
             self.require_accepted(self.manager.change_list(found.pk, **values))
             found.refresh_from_db()
         if as_json:
-            self.print_json(as_dict(found, vocabulary.LIST))
+            self.print_json(as_dict(found, public_fields.LIST))
             return
         self.stdout.write(f"“{printable(found.name)}”: {found.schedule_in_words or 'no schedule'}")
         if found.next_run_at:
@@ -214,7 +214,7 @@ class Command(FeedActions, SubscriptionActions):
         return self.require_accepted(self.manager.preview_sync(found.pk, result.profiles))
 
     def report_change(self, found: ProfileList, change: ListChange, dry_run: bool, as_json: bool) -> None:
-        self.print_result(as_json, as_dict(change, vocabulary.CHANGE), f"“{printable(found.name)}”: {change}")
+        self.print_result(as_json, as_dict(change, public_fields.CHANGE), f"“{printable(found.name)}”: {change}")
         if dry_run:
             self.stderr.write("Dry run: nothing was saved.")
 

@@ -9,7 +9,7 @@ from batches.management.base import HOST, JSON, ActionCommand, add_limit, add_va
 from batches.management.batch.changing import require_confirmed
 from batches.management.output import MAX_SHOWN
 from batches.management.tables import CHECKS, RESTING
-from batches.models import Profile, vocabulary
+from batches.models import Profile, public_fields
 from batches.queue.forgetting import Traces, count_traces
 from batches.queue.refusals import Refusal
 from batches.reports.history import fetch_history
@@ -41,11 +41,11 @@ class Command(ActionCommand):
     def show_resting(self, *, host: str | None, limit: int, as_json: bool, **options: Any) -> None:
         resting = self.find_resting(host).order_by("rests_until", "pk")
         found = resting[:limit]
-        self.print_things(as_json, found, vocabulary.PROFILE, RESTING, "No profile rests.", resting.count)
+        self.print_things(as_json, found, public_fields.PROFILE, RESTING, "No profile rests.", resting.count)
 
     def show_history(self, *, profile: str, limit: int, as_json: bool, **options: Any) -> None:
         checks = fetch_history(self.find_profile(profile), limit)
-        self.print_things(as_json, checks, vocabulary.CHECK, CHECKS, "No batch has checked this profile.")
+        self.print_things(as_json, checks, public_fields.CHECK, CHECKS, "No batch has checked this profile.")
 
     def check_now(self, *, profiles: list[str], resting: bool, host: str | None, as_json: bool, **options: Any) -> None:
         if bool(profiles) == resting or (profiles and host):

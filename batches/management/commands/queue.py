@@ -12,7 +12,7 @@ from batches.management.subscriptions import SubscriptionActions
 from batches.management.tables import BATCHES, WORKERS, tabulate
 from batches.models import Batch, Queue
 from batches.reports.fleet import list_workers
-from batches.reports.outlook import forecast_queue, queue_as_dict
+from batches.reports.forecast import forecast_queue, queue_as_dict
 from batches.text import pluralise, printable
 
 

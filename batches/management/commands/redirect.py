@@ -5,7 +5,7 @@ from django.db.models import QuerySet
 
 from batches.management.base import HOST, JSON, ActionCommand, add_limit
 from batches.management.tables import REDIRECTS
-from batches.models import Redirect, vocabulary
+from batches.models import Redirect, public_fields
 from batches.queue.refusals import Refusal
 from batches.text import pluralise, printable
 
@@ -26,7 +26,7 @@ class Command(ActionCommand):
     def show(self, *, host: str | None, limit: int, as_json: bool, **options: Any) -> None:
         redirects = self.find(host)
         nothing = "No profile redirects permanently."
-        self.print_things(as_json, redirects[:limit], vocabulary.REDIRECT, REDIRECTS, nothing, redirects.count)
+        self.print_things(as_json, redirects[:limit], public_fields.REDIRECT, REDIRECTS, nothing, redirects.count)
 
     def accept(
         self, *, ids: list[str], takes_all: bool, host: str | None, dry_run: bool, as_json: bool, **options: Any
@@ -43,14 +43,14 @@ class Command(ActionCommand):
         accepted = [result for result in results if not isinstance(result, Refusal)]
         refused = [result.message for result in results if isinstance(result, Refusal)]
         if as_json:
-            self.print_json([vocabulary.as_dict(result, vocabulary.ACCEPTANCE) for result in accepted])
+            self.print_json([public_fields.as_dict(result, public_fields.ACCEPTANCE) for result in accepted])
         else:
             self.print_lines(printable(str(result)) for result in accepted)
             self.stdout.write(f"{pluralise(len(accepted), 'redirect')} accepted.")
         self.report_refused(refused)
 
     def report_plan(self, redirects: list[Redirect], as_json: bool) -> None:
-        self.print_things(as_json, redirects, vocabulary.REDIRECT, REDIRECTS, "Nothing to accept.")
+        self.print_things(as_json, redirects, public_fields.REDIRECT, REDIRECTS, "Nothing to accept.")
         self.stderr.write("Dry run: nothing was saved.")
 
     def find(self, host: str | None) -> QuerySet[Redirect]:

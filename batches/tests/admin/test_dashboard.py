@@ -16,7 +16,7 @@ from batches.conf import command_line
 from batches.models import Batch, Lease, Profile, Worker
 from batches.queue.workers import end_worker, note_worker
 from batches.reports.days import Day, sum_up_day
-from batches.reports.outlook import forecast_queue
+from batches.reports.forecast import forecast_queue
 
 from ..support.factories import empty_leases, make_batch, make_list
 from .conftest import (

@@ -12,7 +12,7 @@ from django.utils import timezone
 from batches.admin import queue_content
 from batches.batch_manager import BatchManager
 from batches.models import Batch, BatchLog, Queue
-from batches.reports.outlook import forecast_queue
+from batches.reports.forecast import forecast_queue
 from batches.tests.support.factories import age_leases, age_workers, empty_leases, make_waiting, waiting_names
 
 from .conftest import (

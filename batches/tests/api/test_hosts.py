@@ -4,7 +4,7 @@ import pytest
 from django.utils import timezone
 
 from batches.models import Profile
-from batches.models.vocabulary import HOST
+from batches.models.public_fields import HOST
 
 pytestmark = pytest.mark.django_db
 

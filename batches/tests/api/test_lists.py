@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from batches.batch_manager import BatchManager
-from batches.models import Batch, vocabulary
+from batches.models import Batch, public_fields
 from batches.tests.support.factories import empty_leases
 
 from .conftest import errors_of
@@ -23,7 +23,7 @@ def test_a_batch_has_its_progress_and_is_the_same_in_the_list(client, make_batch
     empty_leases(batch)
     Batch.objects.filter(pk=batch.pk).update(run_seconds=0.5)
     answer = client.get(f"/api/batches/{batch.pk}/").json()
-    assert answer.keys() == {*vocabulary.BATCH, "progress", "url"}
+    assert answer.keys() == {*public_fields.BATCH, "progress", "url"}
     assert answer["progress"] == {"percent": 25, "rate": 2.0, "seconds_left": 1.5}
     assert answer["created_at"] == batch.created_at.isoformat().replace("+00:00", "Z")
     assert client.get("/api/batches/").json()["results"] == [client.get(answer["url"]).json()]

@@ -3,7 +3,7 @@
 import pytest
 
 from batches.batch_manager import BatchManager
-from batches.models import Batch, BatchLog, ProfileList, vocabulary
+from batches.models import Batch, BatchLog, ProfileList, public_fields
 from batches.tests.support.factories import failed, make_list, profile_ids, record, start_run, urls, urls_of
 from batches.tests.support.threads import run_in_threads
 
@@ -19,7 +19,7 @@ def post(client, found, call, **body):
 
 def changed(answer):
     assert answer.status_code == 200, answer.content
-    return tuple(answer.json()[name] for name in vocabulary.CHANGE)
+    return tuple(answer.json()[name] for name in public_fields.CHANGE)
 
 
 # Creating
@@ -36,7 +36,7 @@ def test_a_list_is_created_with_its_profiles_and_reports_each_entry(client):
     assert (body["accepted"], body["duplicates"]) == (2, 1)
     assert [entry["index"] for entry in body["rejected"]] == [3, 4]
     assert body["list"] == client.get(answer["Location"]).json()
-    assert body["list"].keys() == {*vocabulary.LIST, "url"}
+    assert body["list"].keys() == {*public_fields.LIST, "url"}
     assert BatchLog.objects.get().channel == "api"
 
 
@@ -97,7 +97,7 @@ def test_the_log_of_a_list_has_its_changes_and_its_runs(client):
         ("add_profiles", "+2 −0 =1"),
         ("create_list", "1 profile"),
     ]
-    assert lines[0].keys() == set(vocabulary.LOG)
+    assert lines[0].keys() == set(public_fields.LOG)
 
 
 # Editing

@@ -9,8 +9,8 @@ from django.utils import timezone
 from batches import __version__
 from batches.api.serializers import QueueSerializer
 from batches.models import Batch, Queue
-from batches.models.vocabulary import as_json
-from batches.reports.outlook import forecast_queue, queue_as_dict
+from batches.models.public_fields import as_json
+from batches.reports.forecast import forecast_queue, queue_as_dict
 from batches.tests.support.factories import start_run
 
 from .conftest import nothing_changes

@@ -6,7 +6,7 @@ from django.test.utils import CaptureQueriesContext
 
 from batches.api import idempotency
 from batches.models import BatchLog, Profile, Redirect
-from batches.models.vocabulary import REDIRECT, as_dict
+from batches.models.public_fields import REDIRECT, as_dict
 from batches.tests.support.factories import propose_redirect
 
 from .conftest import nothing_changes, validator

@@ -6,7 +6,7 @@ import pytest
 from django.utils import timezone
 
 from batches.models import Batch, Profile
-from batches.models.vocabulary import PROFILE, as_dict
+from batches.models.public_fields import PROFILE, as_dict
 from batches.tests.support.factories import urls_of
 
 from .conftest import make_user, nothing_changes, refusal_of, token_client

@@ -11,7 +11,7 @@ from django.test.utils import CaptureQueriesContext
 
 from batches.batch_manager import BatchManager
 from batches.models import Batch, BatchProfile, Profile, StoryResult
-from batches.models.vocabulary import LOG
+from batches.models.public_fields import LOG
 from batches.reports import streams
 from batches.tests.api.test_lists import read_pages
 from batches.tests.support.factories import failed, half_known, make_list, ok, record, start_run

@@ -8,7 +8,7 @@ from django.contrib.auth.models import User
 
 from batches.batch_manager import BatchManager
 from batches.conf import command_line
-from batches.models import Batch, BatchProfile, Profile, ProfileList, vocabulary
+from batches.models import Batch, BatchProfile, Profile, ProfileList, public_fields
 from batches.tests.support.factories import (
     failed,
     half_checked,
@@ -101,7 +101,7 @@ def test_a_list_can_come_from_standard_input(manage):
 def test_with_json_the_new_batch_is_printed_and_the_report_goes_to_stderr(manage, list_file):
     output = manage("batch", "create", "--json", list_file("https://a.example/\nftp://b.example/\n"))
     created = json.loads(output.out)
-    assert tuple(created) == (*vocabulary.BATCH, "progress")
+    assert tuple(created) == (*public_fields.BATCH, "progress")
     assert created["id"] == str(Batch.objects.get().pk)
     assert output.err.startswith("1 profile, 0 duplicates, 1 rejected line\n  line 2: ")
 
@@ -253,7 +253,7 @@ def test_the_log_shows_what_happened_newest_first(manage):
 def test_json_has_the_details_for_programs_and_the_stories_of_the_last_run_only(manage):
     batch = half_checked(Status.DONE)
     details = json.loads(manage("batch", "show", "--json", batch.pk).out)
-    assert tuple(details) == (*vocabulary.BATCH, "progress", "failures", "stories")
+    assert tuple(details) == (*public_fields.BATCH, "progress", "failures", "stories")
     assert details["failures"] == [{"reason": "It answers with 500.", "count": 1}]
     assert [(story["story_id"], story["profile_url"]) for story in details["stories"]] == [("new", urls(1)[0])]
     BatchManager().queue_batch(batch.pk)

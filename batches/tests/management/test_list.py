@@ -7,7 +7,7 @@ import pytest
 
 from batches.batch_manager import BatchManager
 from batches.conf import command_line
-from batches.models import Batch, BatchLog, Profile, ProfileList, vocabulary
+from batches.models import Batch, BatchLog, Profile, ProfileList, public_fields
 from batches.tests.support.factories import last_line, make_batch, make_list, start_run, unchanged, urls, urls_of
 from batches.tests.support.terminal import Terminal
 
@@ -93,7 +93,7 @@ def test_all_lists_are_shown_with_their_sizes(manage):
         f"News     1,200     2     feed     -         {news.pk}",
     ]
     shown = json.loads(manage("list", "show", "--json").out)
-    assert [tuple(found) for found in shown] == [vocabulary.LIST] * 2
+    assert [tuple(found) for found in shown] == [public_fields.LIST] * 2
     assert [found["total_profiles"] for found in shown] == [1, 1200]
 
 

@@ -48,7 +48,7 @@ def test_workers_that_have_died_are_shown_last_and_the_first_ones_only(manage):
 
 
 def test_json_has_as_many_batches_as_asked_for_and_the_number_of_all(manage):
-    """Its fields have a test in `test_vocabulary.py`."""
+    """Its fields have a test in `test_public_fields.py`."""
     make_waiting(3)
     shown = json.loads(manage("queue", "show", "--json", "--limit", 2).out)
     assert ([batch["name"] for batch in shown["waiting"]], shown["waiting_total"]) == (["1", "2"], 3)

@@ -14,8 +14,8 @@ from batches.conf import get_config
 from batches.models import Webhook, WebhookDelivery
 from batches.notifications import outbox
 from batches.notifications.courier import Courier
-from batches.notifications.letters import word_letter
-from batches.notifications.messages import prepare_messages
+from batches.notifications.message_data import prepare_messages
+from batches.notifications.message_texts import word_letter
 from batches.tests.support.feedserver import WAIT_SECONDS, FeedServer, Reply
 from batches.tests.support.hostile import hostile
 from batches.tests.support.inside import canary

@@ -9,8 +9,8 @@ from django.db.models.functions import Now
 from batches.batch_manager import BatchManager
 from batches.models import Queue, Subscription
 from batches.notifications.alerts import write_alerts
-from batches.notifications.letters import word_letter
-from batches.notifications.messages import prepare_messages
+from batches.notifications.message_data import prepare_messages
+from batches.notifications.message_texts import word_letter
 from batches.tests.support.factories import age_workers, make_batch, start_run, subscribe
 from batches.tests.support.tables import statements_of
 

@@ -122,7 +122,7 @@ def test_an_event_costs_one_query_without_webhooks_and_two_with_fifty():
     assert len(deliveries()) == 50
 
 
-# The contents of an event; `test_vocabulary.py` tests the batch in it
+# The contents of an event; `test_public_fields.py` tests the batch in it
 
 
 def test_the_payload_identifies_its_event_and_is_ascii():

@@ -15,7 +15,7 @@ from batches.batch_manager import BatchManager
 from batches.checking.checkers.base import CheckResult, Story
 from batches.models import Batch, BatchLog, ListProfile, Profile, ProfileList, StoryResult, WebhookDelivery
 from batches.models.api import StoredResponse
-from batches.notifications import messages
+from batches.notifications import message_data
 from batches.queue import contents, forgetting, lists, resets, results, schedules
 from batches.queue.forgetting import LOGGED, Traces, count_traces
 from batches.queue.refusals import Code
@@ -106,8 +106,8 @@ def test_it_is_removed_from_all_messages_even_waiting_ones(is_late, manager, mon
     record(run, zip(profiles, stories, strict=True))
     assert manager.finish_run(run.batch.pk, run.run_token)
     if is_late:
-        gate, settle_all = Gate(monkeypatch, messages, "render_payload"), forgetting.settle_all
-        preparing = gate.stop(messages.prepare_messages)
+        gate, settle_all = Gate(monkeypatch, message_data, "render_payload"), forgetting.settle_all
+        preparing = gate.stop(message_data.prepare_messages)
 
         def store_and_settle():
             gate.open()
@@ -116,7 +116,7 @@ def test_it_is_removed_from_all_messages_even_waiting_ones(is_late, manager, mon
 
         monkeypatch.setattr(forgetting, "settle_all", store_and_settle)
     else:
-        messages.prepare_messages()
+        message_data.prepare_messages()
         assert OURS in WebhookDelivery.objects.get().payload
     forget()
     reported = json.loads(WebhookDelivery.objects.get().payload)["data"]["stories"]["profiles"]
@@ -342,10 +342,10 @@ def test_a_message_that_is_prepared_at_the_same_time_does_not_have_it(is_digest,
     subscribe(people, digest_hour=(timezone.now().hour + 12) % 24 if is_digest else None)
     run_list(people, ok("ours"), ok("other"))
     if is_digest:
-        messages.prepare_messages()
+        message_data.prepare_messages()
         WebhookDelivery.objects.update(next_attempt_at=timezone.now())
-    gate = Gate(monkeypatch, messages, "render_payload")
-    preparing = gate.stop(messages.prepare_messages)
+    gate = Gate(monkeypatch, message_data, "render_payload")
+    preparing = gate.stop(message_data.prepare_messages)
     if is_digest and connection.vendor == "sqlite":
         gate.open()  # its transaction locks everybody out
     forget()

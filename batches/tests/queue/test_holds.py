@@ -8,7 +8,7 @@ from django.utils import timezone
 from batches.batch_manager import BatchManager
 from batches.models import Batch, BatchLog, Queue
 from batches.queue.refusals import Code
-from batches.reports.outlook import forecast_queue
+from batches.reports.forecast import forecast_queue
 from batches.tests.support.factories import (
     assert_consistent,
     assert_logged,

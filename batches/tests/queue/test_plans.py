@@ -18,7 +18,7 @@ from batches.queue.hosts import recall_hosts
 from batches.queue.loans import are_slots_wanted
 from batches.queue.partitions import are_wanted
 from batches.queue.resets import begin_reset
-from batches.reports.outlook import forecast_queue
+from batches.reports.forecast import forecast_queue
 from batches.reports.streams import stream_members, stream_rows
 from batches.tests.support.factories import claim, failed, make_batch, make_list, ok
 from batches.tests.support.tables import run_sql

@@ -10,8 +10,8 @@ from batches import batch_manager
 from batches.batch_manager import BatchManager
 from batches.models import Batch, BatchLog, Host, Profile, ProfileList, Queue
 from batches.queue import contents, results
+from batches.queue.leases import ClaimedRun
 from batches.queue.refusals import Code
-from batches.queue.runs import ClaimedRun
 from batches.queue.writer import QueueWriter
 from batches.tests.support.factories import (
     age_leases,

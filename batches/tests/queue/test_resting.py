@@ -8,7 +8,7 @@ from django.utils import timezone
 from batches.batch_manager import BatchManager
 from batches.models import Batch, Profile, Queue
 from batches.queue.failures import list_rests, undo_failures
-from batches.queue.runs import end_run
+from batches.queue.leases import end_run
 from batches.reports.comparison import Change, compare, filter_by_change
 from batches.tests.support.factories import (
     assert_consistent,

@@ -28,7 +28,7 @@ from batches.models import (
     Webhook,
     WebhookDelivery,
 )
-from batches.queue.runs import ClaimedRun
+from batches.queue.leases import ClaimedRun
 from batches.reports import doctor
 from batches.tests.support.factories import (
     WAYS,

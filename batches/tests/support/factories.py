@@ -31,8 +31,8 @@ from batches.models import (
     snapshot,
 )
 from batches.models.api import AccessToken
+from batches.queue.leases import ClaimedRun, end_leases
 from batches.queue.partitions import end_checks
-from batches.queue.runs import ClaimedRun, end_leases
 from batches.queue.transitions import RULES
 from batches.queue.workers import note_worker
 from batches.reports.doctor import diagnose

@@ -8,8 +8,8 @@ from django.db.models.functions import Now
 from batches import __version__
 from batches.batch_manager import BatchManager
 from batches.models import Batch, BatchLog, Lease, Partition, Queue, Worker
+from batches.queue.leases import is_looked_after
 from batches.queue.refusals import Code
-from batches.queue.runs import is_looked_after
 from batches.tests.support.factories import (
     age_leases,
     assert_consistent,

@@ -7,7 +7,7 @@ from django.db.models import F
 
 from batches.batch_manager import BatchManager
 from batches.models import Batch, Lease
-from batches.reports.outlook import forecast_queue
+from batches.reports.forecast import forecast_queue
 from batches.tests.support.factories import age_workers, make_batch, start_run
 
 pytestmark = pytest.mark.django_db

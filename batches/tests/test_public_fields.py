@@ -8,8 +8,8 @@ from django.utils import timezone
 from rest_framework.test import APIClient
 
 from batches.batch_manager import BatchManager
-from batches.models import Webhook, WebhookDelivery, vocabulary
-from batches.reports.outlook import forecast_queue, queue_as_dict
+from batches.models import Webhook, WebhookDelivery, public_fields
+from batches.reports.forecast import forecast_queue, queue_as_dict
 from batches.tests.api.conftest import described
 from batches.tests.support.factories import check_batch, make_batch, ok
 
@@ -65,19 +65,19 @@ def command(manage):
 
 #: The fields of the components of the API's description, and those that only the API has.
 COMPONENTS = {
-    "AcceptOutcome": (vocabulary.ACCEPTANCE, {"id", "code", "detail"}),
-    "Batch": (vocabulary.BATCH, {"progress", "url"}),
-    "Check": (vocabulary.CHECK, set()),
-    "Feed": (vocabulary.FEED, set()),
-    "Host": (vocabulary.HOST, set()),
-    "List": (vocabulary.LIST, {"url"}),
-    "Log": (vocabulary.LOG, set()),
-    "Profile": (vocabulary.PROFILE, set()),
-    "Progress": (vocabulary.PROGRESS, set()),
-    "Redirect": (vocabulary.REDIRECT, set()),
-    "Story": (vocabulary.STORY, set()),
-    "Subscription": (vocabulary.SUBSCRIPTION, {"url"}),
-    "Worker": (vocabulary.WORKER, set()),
+    "AcceptOutcome": (public_fields.ACCEPTANCE, {"id", "code", "detail"}),
+    "Batch": (public_fields.BATCH, {"progress", "url"}),
+    "Check": (public_fields.CHECK, set()),
+    "Feed": (public_fields.FEED, set()),
+    "Host": (public_fields.HOST, set()),
+    "List": (public_fields.LIST, {"url"}),
+    "Log": (public_fields.LOG, set()),
+    "Profile": (public_fields.PROFILE, set()),
+    "Progress": (public_fields.PROGRESS, set()),
+    "Redirect": (public_fields.REDIRECT, set()),
+    "Story": (public_fields.STORY, set()),
+    "Subscription": (public_fields.SUBSCRIPTION, {"url"}),
+    "Worker": (public_fields.WORKER, set()),
 }
 
 

@@ -16,7 +16,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from batches.conf import get_config
-from batches.models import Batch, Lease, Queue, Worker, vocabulary
+from batches.models import Batch, Lease, Queue, Worker, public_fields
 
 from .fleet import list_workers
 
@@ -192,21 +192,21 @@ def forecast_queue(turns: int | None = None) -> Outlook:
 
 
 def queue_as_dict(
-    outlook: Outlook, limit: int, batch_as_dict: Callable[[Batch], dict[str, Any]] = vocabulary.batch_as_dict
+    outlook: Outlook, limit: int, batch_as_dict: Callable[[Batch], dict[str, Any]] = public_fields.batch_as_dict
 ) -> dict[str, Any]:
-    """The queue with the field names of `models.vocabulary`, with at most `limit` waiting batches and workers."""
+    """The queue with the field names of `models.public_fields`, with at most `limit` waiting batches and workers."""
     queue, last = outlook.queue, outlook.last_worker
     waiting = Batch.objects.queued().order_by("position")[:limit]
     work = [(batch.checker, batch.total_profiles, batch.completed_profiles) for batch in waiting]
     outlook = replace(outlook, durations=_durations(work, outlook.rates))
     workers, workers_total = list_workers(limit)
     return {
-        **vocabulary.as_dict(queue, vocabulary.QUEUE),
+        **public_fields.as_dict(queue, public_fields.QUEUE),
         "worker": ", ".join(outlook.workers) if outlook.running else str(last or ""),
         "worker_version": ", ".join(sorted(outlook.versions)),
         "worker_seen_at": outlook.worker_seen_at,
         "worker_alive": outlook.worker_is_alive,
-        "workers": [vocabulary.as_dict(worker, vocabulary.WORKER) for worker in workers],
+        "workers": [public_fields.as_dict(worker, public_fields.WORKER) for worker in workers],
         "workers_total": workers_total,
         "running": batch_as_dict(outlook.running) if outlook.running else None,
         "waiting": [batch_as_dict(batch) | _turn_as_dict(batch, outlook) for batch in waiting],

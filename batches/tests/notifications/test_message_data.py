@@ -9,8 +9,8 @@ from django.utils import timezone
 
 from batches.batch_manager import BatchManager
 from batches.models import ProfileList, StoryResult, WebhookDelivery
-from batches.notifications import messages, outbox
-from batches.notifications.messages import prepare_messages
+from batches.notifications import message_data, outbox
+from batches.notifications.message_data import prepare_messages
 from batches.tests.support.factories import (
     failed,
     make_batch,
@@ -184,7 +184,7 @@ def test_a_retry_reports_only_news_since_the_first_message():
 
 
 def test_profiles_that_changed_are_capped(monkeypatch):
-    monkeypatch.setattr(messages, "MAX_PROFILES", 2)
+    monkeypatch.setattr(message_data, "MAX_PROFILES", 2)
     run_list(press(5, topics=["failing"], after_failures=1), *[failed()] * 5)
     [content] = read_contents()
     assert (content["failing"]["total"], len(content["failing"]["profiles"])) == (5, 2)
@@ -197,8 +197,8 @@ def test_profiles_that_changed_are_capped(monkeypatch):
 
 def test_stories_are_grouped_by_profile_and_capped_with_a_link(configure, monkeypatch):
     configure(base_url="https://batches.example.org")
-    monkeypatch.setattr(messages, "MAX_PROFILES", 2)
-    monkeypatch.setattr(messages, "MAX_STORIES", 4)
+    monkeypatch.setattr(message_data, "MAX_PROFILES", 2)
+    monkeypatch.setattr(message_data, "MAX_STORIES", 4)
     batch = run_list(press(4), *(with_stories(*(story_of(n * 10 + m) for m in range(3))) for n in range(4)))
     [content] = read_contents()
     assert content["stories"]["total"] == 12
@@ -211,11 +211,11 @@ def test_stories_are_grouped_by_profile_and_capped_with_a_link(configure, monkey
 
 
 def test_the_characters_of_a_message_are_limited(monkeypatch):
-    monkeypatch.setattr(messages, "MAX_SIZE", 1000)
+    monkeypatch.setattr(message_data, "MAX_SIZE", 1000)
     run_list(press(), with_stories(*(story_of(number, "x" * 500) for number in range(10))))
     [content] = read_contents()
     stories = content["stories"]["profiles"][0]["stories"]
-    assert [len(story["title"]) for story in stories] == [messages.MAX_TITLE] * 3
+    assert [len(story["title"]) for story in stories] == [message_data.MAX_TITLE] * 3
 
 
 def test_the_words_of_each_kind_of_message():
@@ -322,8 +322,8 @@ def test_a_story_of_yesterdays_digest_is_not_reported_again():
 
 
 def test_a_digest_has_no_more_stories_than_other_messages(monkeypatch):
-    monkeypatch.setattr(messages, "MAX_STORIES", 3)
-    monkeypatch.setattr(messages, "MAX_RUNS", 2)
+    monkeypatch.setattr(message_data, "MAX_STORIES", 3)
+    monkeypatch.setattr(message_data, "MAX_RUNS", 2)
     found = press(digest_hour=in_twelve_hours())
     for number in range(3):
         run_list(found, with_stories(story_of(number), story_of(f"also {number}")))
