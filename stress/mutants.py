@@ -17,7 +17,7 @@ from batches.checking import partitions
 from batches.checking.checkers import slots
 from batches.limits import PARTITIONS
 from batches.models import BatchProfile, BatchQuerySet, EndedLease, Lease, Queue
-from batches.queue import results, runs, worker_calls, writer
+from batches.queue import leases, results, worker_calls, writer
 
 SCAN = partitions.Scan
 
@@ -55,7 +55,7 @@ def _no_queue_lock() -> None:
 
 
 def _no_run_token() -> None:
-    for module in (runs, worker_calls, writer, batch_manager):
+    for module in (leases, worker_calls, writer, batch_manager):
         module.lease_of = _find_any_lease
 
 

@@ -15,7 +15,7 @@ from batches.batch_manager import BatchManager
 from batches.checking.run import Run
 from batches.conf import command_line
 from batches.management import progress
-from batches.management.batch import running
+from batches.management.batch import creating
 from batches.management.progress import ProgressDisplay, describe
 from batches.models import Batch, Profile, Queue, Webhook, WebhookDelivery
 from batches.tests.support.factories import (
@@ -117,7 +117,7 @@ def test_if_every_profile_fails_to_connect_it_exits_1_and_asks_about_this_machin
 
 
 def test_ctrl_c_while_the_list_is_read_creates_nothing(list_file, manage, monkeypatch):
-    monkeypatch.setattr(running, "read_profiles", interrupt)
+    monkeypatch.setattr(creating, "read_profiles", interrupt)
     assert manage("batch", "run", list_file()) == (130, "", "Stopped.")
     assert not Batch.objects.exists()
 

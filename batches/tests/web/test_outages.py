@@ -100,7 +100,7 @@ def test_a_response_says_when_to_retry(client, caplog, path, fields, kind, logge
 
 
 def test_only_the_operator_at_the_terminal_gets_the_databases_message(client, manage, monkeypatch):
-    def fail(*_):
+    def fail(*_, **__):
         raise OperationalError('connection to server at "db.internal" failed\n')
 
     monkeypatch.setattr(views, "forecast_queue", fail)
@@ -205,7 +205,7 @@ def test_a_worker_waits_for_the_migration_and_goes_on(table, column, configure, 
     ],
 )
 def test_a_query_that_is_too_complex_is_the_callers_mistake(client, monkeypatch, message, code):
-    def fail(*_):
+    def fail(*_, **__):
         raise OperationalError(message) from type("", (Exception,), {"sqlstate": code})()
 
     monkeypatch.setattr(views, "forecast_queue", fail)
