@@ -10,6 +10,9 @@ BUSY = Sentence("The queue is busy. Try again.")
 UNAVAILABLE = Sentence("The database does not answer. Try again in a moment.")
 UNWRITABLE = Sentence("The database accepts no changes: its disk is full, or it is read-only.")
 POOLED = "A connection pool in front of it refuses our parameters. Set TRANSACTION_POOL=on."
+CROWDED = "All of its connections are in use. Stop a worker process, or raise max_connections."
+#: By a part of PostgreSQL's message.
+ADVICE = {"unsupported startup parameter": POOLED, "too many clients": CROWDED, "remaining connection slots": CROWDED}
 
 
 def describe_outage(error: BaseException) -> str:
@@ -25,6 +28,6 @@ def describe_outage_to_operator(error: BaseException) -> str:
     """Return a message for the terminal, with the database's own text."""
     if is_outdated(error) or is_lock_timeout(error):
         return describe_outage(error)
-    advice = f" {POOLED}" if "unsupported startup parameter" in str(error) else ""
+    advice = next((f" {advice}" for text, advice in ADVICE.items() if text in str(error)), "")
     happened = "accepts no changes" if is_unwritable(error) else "does not answer"
     return f"The database {happened}: {str(error).strip()}{advice}"

@@ -50,16 +50,17 @@ class Command(DatabaseCommand):
         ports = range(metrics_port, metrics_port + processes) if metrics_port else ()
         for port in ports:
             require_free_port(metrics_host, port, "Choose another one: --metrics-port PORT")
+        connections.close_all()  # this thread needs the database no longer
         if processes > 1:
             self.supervise_workers(processes, metrics_host, ports)
             return
         if metrics_port:
             start_http_server(metrics_port, metrics_host, REGISTRY)
-        Worker(has_ended(batch) if batch else never, delivers=batch is None, processes=together).work()
+        finished = has_ended(batch) if batch else lambda: False
+        Worker(finished, delivers=batch is None, processes=together).work()
         self.leave_threads_behind()
 
     def supervise_workers(self, processes: int, metrics_host: str, ports: Sequence[int]) -> None:
-        connections.close_all()
         children = worker_children(processes, None, f"--metrics-host={metrics_host}", metrics=ports)
         if fault := supervise(children, echo):
             raise CommandError(f"{fault}. All processes were stopped.")
@@ -70,10 +71,6 @@ class Command(DatabaseCommand):
             for stream in (sys.stdout, sys.stderr):
                 stream.flush()
             os._exit(0)
-
-
-def never() -> bool:
-    return False
 
 
 def has_ended(batch_id: str) -> Callable[[], bool]:

@@ -19,7 +19,7 @@ from batches.queue.transitions import RULES
 from batches.reports.doctor import CONTRADICTIONS
 from batches.tests.support.documents import DOCS, ROOT, read_page
 from batches.web.error_pages import FAULT
-from batches.web.outages import BUSY, POOLED, UNAVAILABLE
+from batches.web.outages import ADVICE, BUSY, UNAVAILABLE
 
 from . import messages
 
@@ -106,7 +106,7 @@ FAULTS = {
     "reason": lambda: messages.reasons_of_failures() | {*base.NO_CONNECTION, client.CLOSED_EARLY},
     "finding": lambda: messages.findings_of_the_doctor() | set(CONTRADICTIONS),
     "check": messages.ids_of_system_checks,
-    "outage": lambda: {BUSY, UNAVAILABLE, POOLED, OUTDATED},
+    "outage": lambda: {BUSY, UNAVAILABLE, OUTDATED, *ADVICE.values()},
 }
 
 

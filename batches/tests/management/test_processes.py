@@ -7,11 +7,12 @@ import socket
 from contextlib import contextmanager
 
 import pytest
+from django.db import connection
 
 from batches.batch_manager import BatchManager
 from batches.checking.checkers.slots import Slots
 from batches.management.workers import worker_children
-from batches.models import Batch, Lease
+from batches.models import Batch, Lease, Worker
 from batches.queue.partitions import partition_of
 from batches.tests.support.factories import age_leases, assert_consistent, row_statuses, values_of
 from batches.tests.support.feedserver import FeedServer, Reply
@@ -110,6 +111,18 @@ def test_processes_share_a_batch(processes, farm, commands):
     command.signal(signal.SIGTERM)
     assert command.wait() == 0
     assert_consistent()
+
+
+@pytest.mark.databases("postgresql")
+def test_a_worker_keeps_no_connection_that_it_needs_no_longer(commands):
+    """Its main thread has only compared the migrations. Of a hundred connections, each idle worker held a third one."""
+    worker = commands.start("batchworker", environ={"PGAPPNAME": "worker"})
+    worker.wait_for(Worker.objects.exists)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT query FROM pg_stat_activity WHERE application_name = 'worker'")
+        queries = [query for (query,) in cursor.fetchall()]
+    assert queries
+    assert not [query for query in queries if "django_migrations" in query]
 
 
 @pytest.mark.databases("sqlite")

@@ -21,7 +21,7 @@ from batches.tests.support.tables import run_sql
 from batches.tests.support.threads import in_thread
 from batches.tests.support.working import work
 from batches.web import middleware
-from batches.web.outages import RETRY_AFTER, describe_outage
+from batches.web.outages import CROWDED, RETRY_AFTER, describe_outage, describe_outage_to_operator
 from batchproject.settings import parse_database_url
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -114,6 +114,11 @@ def test_only_the_operator_at_the_terminal_gets_the_databases_message(client, ma
     assert response.status_code == 503
     assert UNAVAILABLE in response.content.decode()
     assert "internal" not in response.content.decode()
+
+
+@pytest.mark.parametrize("message", ["sorry, too many clients already", "remaining connection slots are reserved"])
+def test_the_operator_learns_what_to_do_when_all_connections_are_in_use(message):
+    assert describe_outage_to_operator(OperationalError(f"FATAL:  {message}\n")).endswith(f"{message} {CROWDED}")
 
 
 @contextmanager
