@@ -235,7 +235,8 @@ LOGGING = {
     },
     "root": {"handlers": ["console"], "level": "WARNING"},
     "loggers": {
-        # `batches.web.error_pages` logs one line; a traceback would be useless.
+        # We log one line for each; a traceback would be useless.
+        "django.security.NoRoom": {"level": "CRITICAL"},
         "django.security.RequestDataTooBig": {"level": "CRITICAL"},
         "batches": {"level": read_choice("LOG_LEVEL", "INFO", LEVELS, "log level")},
         "waitress": {"level": "INFO"},

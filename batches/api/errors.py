@@ -20,6 +20,7 @@ from batches.models import discard_connections, is_database_fault, is_too_comple
 from batches.queue.refusals import Code, Refusal, Refused
 from batches.text import clean_text
 from batches.web.outages import RETRY_AFTER, describe_outage
+from batches.web.uploads import NoRoom
 
 from .request_fields import EntriesRefused
 
@@ -41,14 +42,22 @@ class TooLarge(APIException):
     default_code = "too_large"
 
 
+class Unavailable(APIException):
+    status_code = 503
+    default_code = "unavailable"
+    wait = RETRY_AFTER
+
+
 def exception_handler(error: Exception, context: dict[str, Any]) -> Response | None:
     """The response to an expected error; None for a bug, for which Django returns 500."""
     if isinstance(error, Refused):
         return _refusal(error.refusal, context)
     if is_database_fault(error):
-        return _unavailable(error, context)
+        error = _unavailable(error, context["request"])
     if is_too_complex(error):
         error = ParseError("The query is too complex. Search for fewer words.")
+    if isinstance(error, NoRoom):
+        error = Unavailable(str(error))
     if isinstance(error, SuspiciousOperation):
         error = TooLarge() if isinstance(error, RequestDataTooBig) else ParseError(str(error))
     if isinstance(error, RecursionError):  # only a body can be nested that deeply
@@ -75,12 +84,10 @@ def _refusal(refusal: Refusal, context: dict[str, Any]) -> Response:
     return Response(body, status)
 
 
-def _unavailable(error: Exception, context: dict[str, Any]) -> Response:
-    request = context["request"]
+def _unavailable(error: Exception, request: Any) -> Unavailable:
     logger.error("%s %s: database error: %s", request.method, request.path, str(error).strip())
     discard_connections()
-    body = {"code": "unavailable", "detail": describe_outage(error)}
-    return Response(body, 503, headers={"Retry-After": str(RETRY_AFTER)})
+    return Unavailable(describe_outage(error))
 
 
 def _invalid(error: ValidationError) -> dict[str, Any]:

@@ -9,6 +9,9 @@ from django.shortcuts import render
 
 from batches.limits import MAX_LIST_BYTES
 
+from .outages import RETRY_AFTER
+from .uploads import NoRoom
+
 logger = logging.getLogger(__name__)
 
 #: The code of a server error, for programs.
@@ -17,12 +20,20 @@ FAULT = "server_error"
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Django's `handler400`. It cannot show the form with its values again, since the request was never parsed."""
+    if isinstance(exception, NoRoom):
+        return unavailable(str(exception))
     if not isinstance(exception, RequestDataTooBig):
         context = {"is_foreign": isinstance(exception, DisallowedHost)}
         return render(None, "batches/400.html", context, status=400)
     logger.warning("%s %s: %s", request.method, request.path, exception)
     limits = {"pasted": settings.DATA_UPLOAD_MAX_MEMORY_SIZE, "uploaded": f"{MAX_LIST_BYTES // 1_000_000} MB"}
     return render(None, "batches/413.html", limits, status=413)
+
+
+def unavailable(why: str) -> HttpResponse:
+    response = render(None, "batches/503.html", {"why": why}, status=503)
+    response["Retry-After"] = str(RETRY_AFTER)
+    return response
 
 
 def server_error(request: HttpRequest) -> HttpResponse:

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from uuid import uuid4
 
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import render
 from django.utils.deprecation import MiddlewareMixin
 
 from batches.log_context import log_context
 from batches.models import discard_connections, is_database_fault
 
-from .outages import RETRY_AFTER, describe_outage
+from .error_pages import unavailable
+from .outages import describe_outage
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +42,4 @@ class DatabaseOutageMiddleware(MiddlewareMixin):
             return None
         logger.error("%s %s: database error: %s", request.method, request.path, str(error).strip())
         discard_connections()
-        response = render(None, "batches/503.html", {"why": describe_outage(error)}, status=503)
-        response["Retry-After"] = str(RETRY_AFTER)
-        return response
+        return unavailable(describe_outage(error))

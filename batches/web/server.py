@@ -6,11 +6,13 @@ request without credentials has to be small. Credentials can be invented, so all
 """
 
 import sys
+from contextlib import suppress
 from copy import copy
 from typing import Any, ClassVar
 from weakref import WeakSet
 
 from django.conf import settings
+from waitress.buffers import OverflowableBuffer
 from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser
 from waitress.runner import run
@@ -18,7 +20,7 @@ from waitress.task import WSGITask
 from waitress.utilities import Error, RequestEntityTooLarge
 
 from .stack import with_room_on_stack
-from .uploads import MAX_FORM_BYTES
+from .uploads import MAX_FORM_BYTES, NO_ROOM, NoRoom, storing
 
 #: Bytes, enough for the login form.
 MAX_BYTES_OF_STRANGERS = 1_000_000
@@ -28,6 +30,19 @@ MAX_BYTES_OF_ALL = 5 * MAX_FORM_BYTES
 class Busy(Error):  # type: ignore[misc]
     code = 503
     reason = "Service Unavailable"
+
+
+class Body(OverflowableBuffer):  # type: ignore[misc]
+    """Drops a body that does not fit onto the disk: a sender who cannot finish sending would not read the response."""
+
+    is_lost = False
+
+    def append(self, data: bytes) -> None:
+        if not self.is_lost:
+            with suppress(NoRoom), storing(self.close):
+                super().append(data)
+                return
+            self.is_lost = True
 
 
 class Parser(HTTPRequestParser):  # type: ignore[misc]
@@ -43,6 +58,7 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
             self.adj = copy(self.adj)
             self.adj.max_request_body_size = min(MAX_BYTES_OF_STRANGERS, self.adj.max_request_body_size)
         if self.body_rcv is not None:
+            self.body_rcv.buf = Body(self.adj.inbuf_overflow)
             self.storing.add(self)
 
     @property
@@ -56,6 +72,8 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
             self.error = RequestEntityTooLarge("Log in, or send a token, before you upload a list.")
         elif self.body_bytes_received > MAX_BYTES_OF_STRANGERS and self.stored_by_all() > MAX_BYTES_OF_ALL:
             self.error, self.completed = Busy("Too many uploads at the same time. Try again in a minute."), True
+        elif self.completed and self.body_rcv is not None and self.body_rcv.buf.is_lost:
+            self.error = Busy(NO_ROOM)
         return consumed
 
     @classmethod

@@ -9,7 +9,7 @@ from waitress.task import WSGITask
 from batches.tests.support.threads import run_in_threads
 from batches.web import server
 from batches.web.server import MAX_BYTES_OF_STRANGERS, Parser, Task
-from batches.web.uploads import MAX_FORM_BYTES
+from batches.web.uploads import MAX_FORM_BYTES, NO_ROOM
 
 MEGABYTE = 1_000_000
 
@@ -23,9 +23,10 @@ def nothing_stored():
     assert Parser.stored_by_all() == 0
 
 
-def begin(headers, length=None):
+def begin(headers, length=None, **limits):
     """A request after its headers, with a body of this length, or in chunks."""
-    parser = Parser(Adjustments(max_request_body_size=MAX_FORM_BYTES, inbuf_overflow=MAX_FORM_BYTES))
+    limits = {"max_request_body_size": MAX_FORM_BYTES, "inbuf_overflow": MAX_FORM_BYTES} | limits
+    parser = Parser(Adjustments(**limits))
     kind = "Transfer-Encoding: chunked" if length is None else f"Content-Length: {length}"
     header = f"POST / HTTP/1.1\r\nHost: x\r\n{headers}{kind}\r\n\r\n".encode()
     assert parser.received(header) == len(header)
@@ -78,6 +79,20 @@ def test_large_bodies_of_all_senders_have_a_limit_together(monkeypatch):
     del second
     send_chunk(first)
     assert status(first) is None
+
+
+@pytest.mark.parametrize("length", [MEGABYTE, None])
+def test_a_body_that_does_not_fit_on_the_disk_is_received_to_its_end_so_that_its_sender_reads_why(length, monkeypatch):
+    with open("/dev/full", "r+b", buffering=0) as full:
+        monkeypatch.setattr("tempfile.TemporaryFile", lambda *_: full)
+        parser = begin(KNOWN[0], length, inbuf_overflow=MEGABYTE // 2)
+        for _ in range(4):
+            assert (status(parser), parser.completed) == (None, False)
+            parser.received(b"x" * (MEGABYTE // 4)) if length else send_chunk(parser)
+        if length is None:
+            parser.received(b"0\r\n\r\n")
+        assert (status(parser), parser.completed) == (503, True)
+    assert parser.error.body == NO_ROOM
 
 
 CALLS = 200

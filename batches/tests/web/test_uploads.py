@@ -21,6 +21,8 @@ from batches.models import Batch, BatchLog, BatchProfile, Profile
 from batches.models.api import StoredResponse
 from batches.tests.support.factories import api_key
 from batches.tests.support.processes import wait_until
+from batches.web.outages import RETRY_AFTER
+from batches.web.uploads import NO_ROOM
 
 API = "/api/v1/batches/"
 FORM = reverse("admin:batches_batch_add")
@@ -101,6 +103,21 @@ def test_a_text_that_is_too_long_is_refused_with_the_advice_to_upload_it(means, 
         [line] = caplog.records
         assert line.getMessage().startswith(f"POST {FORM}: ")
         assert not line.exc_info
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("means", "path"), [("token", API), ("session", API), ("session", FORM)])
+def test_a_file_that_does_not_fit_on_the_disk_is_refused_and_closed(means, path, settings, monkeypatch, caplog):
+    settings.FILE_UPLOAD_MAX_MEMORY_SIZE = 1_000
+    full = open("/dev/full", "w+b")  # noqa: SIM115 — it is closed below
+    monkeypatch.setattr("batches.web.uploads.TemporaryFile", lambda **options: full)
+    client = client_by(means)
+    answer = client.post(path, {**FIELDS[path], "file": SimpleUploadedFile("list.txt", LIST)})
+    assert (answer.status_code, answer["Retry-After"]) == (503, str(RETRY_AFTER))
+    assert NO_ROOM in (answer.json()["detail"] if path == API else answer.content.decode())
+    assert "An upload could not be stored: No space left on device" in caplog.messages
+    assert full.closed
+    assert_nothing_stored()
 
 
 @pytest.mark.django_db
