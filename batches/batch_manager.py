@@ -47,6 +47,7 @@ from .queue.repairs import (
 from .queue.resets import begin_reset, finish_resets, reset_failed
 from .queue.retries import Retry, choose_failed, recount
 from .queue.schedules import ScheduleCalls
+from .queue.sql import paced
 from .queue.subscription_calls import SubscriptionCalls
 from .queue.undo import UndoCalls
 from .queue.values import (
@@ -376,7 +377,7 @@ class BatchManager(
         self, batch_ids: Iterable[object], should_stop: Callable[[], bool] = lambda: False, **expected: Any
     ) -> list[Literal[True] | Refusal]:
         """Delete several batches as `delete_batch` does, with a result for each; their rows follow together."""
-        results = [self._delete_batch(batch_id, **expected) for batch_id in batch_ids]
+        results = [self._delete_batch(batch_id, **expected) for batch_id in paced(batch_ids)]
         if any(results):
             # Inside a transaction of the caller (the admin's delete page), the queue stays locked until its commit.
             transaction.on_commit(partial(self.purge_deleted, should_stop))

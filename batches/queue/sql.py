@@ -161,17 +161,18 @@ def taking_turns(*, cut_log: bool = False) -> Iterator[None]:
     if began - _turn.ended > SECONDS_OF_PAUSE:
         _turn.seconds = 0.0
     yield
-    _turn.ended = time.monotonic()
-    _turn.seconds += _turn.ended - began
+    ended = time.monotonic()
+    _turn.seconds += ended - max(began, _turn.ended)  # without the turns in the block
     if _turn.seconds > SECONDS_OF_WORK:
         if cut_log:
             fetch_all("PRAGMA wal_checkpoint(PASSIVE)", [])  # others can write during it
-        time.sleep(max(0.0, _turn.ended + SECONDS_OF_PAUSE - time.monotonic()))
+        time.sleep(max(0.0, ended + SECONDS_OF_PAUSE - time.monotonic()))
         _turn.seconds = 0.0
+    _turn.ended = time.monotonic()
 
 
 class _Turn(threading.local):
-    """The seconds for which this thread has written since its last pause, and the end of its last transaction."""
+    """The seconds for which this thread has written since its last pause, and the end of its last turn."""
 
     seconds = 0.0
     ended = 0.0
