@@ -29,18 +29,14 @@ def is_alive() -> Q:
     return is_in_time("seen_at") & (Q(ended_at=None) | Q(ended_at__gt=Now()))
 
 
-def is_not_ahead() -> Q:
-    """Whether the heartbeat is not too far in the future: the worker has died before the clock was set back."""
-    return Q(seen_at__lte=Now() + timedelta(seconds=get_config().lease_seconds))
-
-
 def is_in_time(field: str) -> Q:
-    """Whether the heartbeat in this field is within the lease, by the database's clock.
+    """Whether the heartbeat in this field is within the lease, by the database's clock."""
+    return is_not_ahead(field) & Q(**{f"{field}__gte": Now() - timedelta(seconds=get_config().lease_seconds)})
 
-    A heartbeat too far in the future is not, since a clock was set back.
-    """
-    lease = timedelta(seconds=get_config().lease_seconds)
-    return Q(**{f"{field}__range": (Now() - lease, Now() + lease)})
+
+def is_not_ahead(field: str = "seen_at") -> Q:
+    """Whether the heartbeat is not too far in the future: the worker has died before the clock was set back."""
+    return Q(**{f"{field}__lte": Now() + timedelta(seconds=get_config().lease_seconds)})
 
 
 class Worker(models.Model):
