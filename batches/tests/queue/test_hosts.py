@@ -12,7 +12,7 @@ from batches.limits import MAX_HOST
 from batches.models import Host
 from batches.queue import hosts
 from batches.queue.hosts import hear_of_hosts, recall_hosts, remember_hosts
-from batches.tests.support.threads import TIMEOUT, in_thread, run_in_threads
+from batches.tests.support.threads import TIMEOUT, in_thread
 
 pytestmark = pytest.mark.django_db
 
@@ -71,19 +71,3 @@ def test_hosts_are_written_in_the_order_of_their_names_and_one_that_is_locked_is
         Host.objects.select_for_update().get(name="a.example")
         in_thread(lambda: remember_hosts([HostNote("a.example")])).result(TIMEOUT)
     assert Host.objects.count() == 2
-
-
-@pytest.mark.databases("postgresql")
-@pytest.mark.django_db(transaction=True)
-def test_workers_that_redirects_lead_to_the_same_hosts_do_not_deadlock():
-    """On SQLite this cannot happen: it has a single lock for all writers."""
-    names = [f"{number}.example" for number in range(100)]
-    one, other = ([HostNote(name, 60.0 * (number % 2)) for number, name in enumerate(names, odd)] for odd in (0, 1))
-
-    def remember(*orders):
-        for _ in range(20):
-            for notes in orders:
-                remember_hosts(notes)
-
-    run_in_threads([lambda: remember(one, other), lambda: remember(other[::-1], one[::-1])])
-    assert Host.objects.count() <= 100

@@ -74,6 +74,7 @@ UNCHANGED = {
     "the same priority": (lambda manager, pk: manager.set_priority(pk, 0), True),
     "the same position": (lambda manager, pk: manager.move_batch(pk, 2), True),
     "the last one behind the end": (lambda manager, _: manager.move_batch(Batch.objects.get(name="3").pk, 1000), True),
+    "the last one again": (lambda manager, _: manager.queue_batch(Batch.objects.get(name="3").pk), True),
     "an unchanged order": (lambda manager, pk: manager.reorder_queue(), True),
     "a release without a hold": (lambda manager, pk: manager.release_queue(), True),
     **{

@@ -37,54 +37,6 @@ from .test_transitions import CALLS
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def codes(answers):
-    """True for a success, otherwise the code of the refusal; sorted, since either caller may be the first."""
-    return sorted((True if answer else answer.code for answer in answers), key=str)
-
-
-#: Two identical calls: the status before, the call, the results, and the number of log entries.
-TWICE = [
-    ("queued", "start_batch", [True, Code.ALREADY_RUNNING], 1),
-    ("paused", "start_batch", [True, Code.ALREADY_RUNNING], 1),
-    ("paused", "queue_batch", [True, True], 1),
-    ("done", "queue_batch", [True, True], 1),
-    ("running", "pause_batch", [True, True], 1),
-    ("running", "complete_batch", [True, Code.FINISHED], 1),
-    ("queued", "handle_error", [True, Code.FINISHED], 1),
-    ("done", "retry_failed", [True, Code.ALREADY_QUEUED], 1),
-    ("done", "repeat_batch", [True, True], 2),
-    ("queued", "move_batch", [True, True], 1),
-    ("queued", "set_priority", [True, True], 1),
-    ("done", "delete_batch", [True, Code.NOT_FOUND], 1),
-    ("queued", "hold_queue", [True, True], 1),
-]
-TWICE_CALLED = CALLS | {"hold_queue": lambda manager, pk: manager.hold_queue("why")}
-
-
-@pytest.mark.parametrize(("status", "call", "answers", "lines"), TWICE)
-def test_the_second_of_two_identical_calls_sees_the_effect_of_the_first(status, call, answers, lines, rounds):
-    for _ in rounds():
-        it = half_checked(status)
-        log = BatchLog.objects.filter(action=call)
-        before = log.count()
-        both = run_in_threads([lambda it=it: TWICE_CALLED[call](BatchManager(), it.pk)] * 2)
-        assert codes(both) == sorted(answers, key=str)
-        assert log.count() == before + lines
-        assert Batch.everything.filter(pk=it.pk).exists() == (call != "delete_batch")
-
-
-def test_one_of_two_parallel_starts_or_moves_is_refused(rounds):
-    for _ in rounds():
-        batches = make_waiting(4)
-        seen = Queue.objects.get().version
-        moves = run_in_threads(
-            [lambda pk=it.pk, seen=seen: BatchManager().move_batch(pk, 1, expected_version=seen) for it in batches[2:]]
-        )
-        assert codes(moves) == sorted([True, Code.STALE_VERSION], key=str)
-        starts = run_in_threads([lambda pk=it.pk: BatchManager().start_batch(pk) for it in batches[2:]])
-        assert codes(starts) == sorted([True, Code.ANOTHER_RUNNING], key=str)
-
-
 def test_the_second_of_two_preempting_starts_interrupts_the_first(rounds):
     for _ in rounds():
         it = half_checked("running")
@@ -94,13 +46,6 @@ def test_the_second_of_two_preempting_starts_interrupts_the_first(rounds):
         assert Batch.objects.get(position=0) in others
         assert waiting_names()[1:] == ["it", "first", "last"]
         assert Batch.objects.get(pk=it.pk).completed_profiles == 2
-
-
-def test_one_of_several_promotions_starts_the_head(rounds):
-    for _ in rounds():
-        make_waiting(3)
-        promoted = run_in_threads([BatchManager().promote_next_batch] * 4)
-        assert [batch.name for batch in promoted if batch] == ["1"]
 
 
 @pytest.mark.parametrize("status", ["queued", "started", "expired"])

@@ -1,7 +1,6 @@
 """The calls for subscriptions: their effects, log entries and refusals."""
 
 import pytest
-from django.db import transaction
 
 from batches.batch_manager import BatchManager
 from batches.limits import MAX_SUBSCRIPTIONS
@@ -175,17 +174,3 @@ def test_a_list_that_is_deleted_at_the_same_time_takes_the_new_subscription_with
     gate.open()
     assert (subscribing.result(TIMEOUT).list, deleting.result(TIMEOUT)) == (found, True)
     assert not Subscription.objects.exists()
-
-
-@pytest.mark.databases("postgresql")
-@pytest.mark.django_db(transaction=True)
-def test_the_deletion_of_a_webhook_locks_its_subscriptions_first(found):
-    """As the events do, or both could wait for each other."""
-    subscribe(found, HOOK, channel="webhook")
-    with transaction.atomic():
-        Subscription.objects.select_for_update().get()
-        deleting = in_thread(lambda: BatchManager().delete_webhooks([Webhook.objects.get().pk]))
-        wait_for_lock(deleting)
-        assert Webhook.objects.select_for_update(skip_locked=True).get()
-    deleting.result(TIMEOUT)
-    assert not Webhook.objects.exists()
