@@ -6,17 +6,16 @@ import os
 import re
 import subprocess
 import sys
-from contextlib import contextmanager, suppress
-from xml.etree import ElementTree
+from contextlib import contextmanager
 
 import pytest
 
 from batches.checking.checkers.parse import read_quickly
 from batches.tests.support.documents import read_section
-from benchmarks import commands, documents, model, picture, report
+from benchmarks import commands, documents, model
 from benchmarks.__main__ import measure
-from benchmarks.commands import ROOT, CommandFailed
-from benchmarks.frame import OURS, Contender, Contest, Goal, Row, Scale, Unavailable
+from benchmarks.commands import ROOT
+from benchmarks.frame import OURS, Contender, Contest, Goal, Row, Scale
 from benchmarks.services import internet
 from benchmarks.store import Store
 
@@ -94,69 +93,6 @@ def test_an_interrupted_row_continues_where_it_stopped(store):
     assert record["rounds"] == [{"ours": {SPEED: 1.0}, "other": {SPEED: 2.0}}] * 2
     assert again.is_finished(make_row([]), 2)
     assert not again.is_finished(make_row([]), 3)
-
-
-def test_an_unfinished_row_of_another_commit_begins_again(store):
-    record = measured(store, make_row([], ours=1.0), rounds=1)
-    record |= {"commit": "another", "finished": None}
-    calls = []
-    measured(store, make_row(calls, ours=1.0), rounds=1)
-    assert calls == ["0 ours"]
-
-
-def test_a_contender_that_cannot_be_measured_says_why_and_the_others_continue(store):
-    calls = []
-    row = make_row(
-        calls, [Goal("of the other", SPEED, 1, "ours", ("other",))], other=Unavailable("install it"), ours=1.0
-    )
-    record = measured(store, row)
-    assert calls == ["0 other", "0 ours", "1 ours"]
-    assert record["problems"] == {"other": "install it"}
-    text = report.table(store.content, ["row"])
-    assert "other: install it" in text
-    assert "≥ 1 × of the other: not measured" in text
-
-
-@pytest.mark.slow
-def test_the_time_limit_stops_a_command_with_all_that_it_started(tmp_path):
-    commands.limit_commands(0.5)
-    mark = tmp_path / "children"
-    script = "import subprocess, sys; subprocess.run(['sh', '-c', f'echo $$ > {sys.argv[1]}; exec sleep 60'])"
-    with pytest.raises(CommandFailed, match="the time of the row was over"):
-        commands.run([sys.executable, "-c", script, mark])
-    assert commands.deadline.is_over
-    wait_until_gone(int(mark.read_text()))
-
-
-def wait_until_gone(pid):
-    """The process that adopts it reaps it at some later time."""
-    with suppress(ProcessLookupError):
-        while True:
-            os.kill(pid, 0)
-
-
-def test_the_table_and_the_picture_show_the_medians_of_hostile_names(store):
-    rounds = [{OURS: {"checks/s": speed}, "<b> & co": {"checks/s": 100}} for speed in (900, 1000, 2000)]
-    row = {"title": "No-op <checks>", "rounds": rounds, "problem": "", "problems": {}, "goals": [], "commit": "c0ffee"}
-    content = {"machine": {}, "versions": {}, "rows": {"checks-sqlite-1": row}}
-    root = ElementTree.fromstring(picture.draw(content))
-    texts = [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")]
-    assert texts == ["No-op <checks>, checks/s", OURS, "1,000", "<b> & co", "100", picture.LEGEND]
-    assert "1,000 (900 to 2,000)" in report.markdown(content)
-    assert "1,000 (900 to 2,000)" in report.table(content, ["checks-sqlite-1"])
-
-
-def test_publishing_replaces_only_the_measured_part(tmp_path, monkeypatch):
-    page = tmp_path / "performance.md"
-    page.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
-    monkeypatch.setattr(report, "PAGE", page)
-    monkeypatch.setattr(report, "PICTURE", tmp_path / "performance.svg")
-    report.publish({"machine": {"cores": "2"}, "versions": {}, "rows": {}}, ["feeds"])
-    text = page.read_text()
-    assert text.startswith(f"before\n{report.BEGIN}\n")
-    assert text.endswith(f"{report.END}\nafter\n")
-    assert "cores: 2" in text
-    assert "old" not in text
 
 
 def test_a_small_document_is_a_feed_of_the_promised_size():
