@@ -29,6 +29,12 @@ from batches.text import clean_text, format_duration
         ("CHECKERS", {"mine": object}, "<class 'object'> cannot be imported"),
         ("CHECKERS", ["mine"], "Use a dictionary such as {'mine': 'dotted.path.Class'}."),
         ("METRICS_TOKEN", None, "Use a text."),
+        ("METRICS_TOKEN", "changeme", "has 8 characters, so it could be guessed. Use at least 20:"),
+        ("METRICS_TOKEN", "x", "has 1 character, so it could be guessed. Use at least 20:"),
+        *(
+            ("METRICS_TOKEN", token, "has characters that no header can have.")
+            for token in (f"{'x' * 20}ü", f" {'x' * 20}", f"{'x' * 20}\n")
+        ),
         ("PING_URL", None, "Use a text."),
         *(
             ("PING_URL", address, "Use an address like https://hc-ping.com/<uuid>.")
@@ -65,6 +71,7 @@ def test_the_defaults_are_valid(settings):
         "RETRIES": 0,
         "API_RATE": "off",
         "API_ANONYMOUS_RATE": "10/second",
+        "METRICS_TOKEN": "a token of twenty letters",
         "ALLOWED_NETWORKS": ("127.0.0.1/32", "::1/128"),
     }
     assert check_config() == []

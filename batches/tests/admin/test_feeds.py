@@ -59,7 +59,7 @@ def test_the_page_of_the_list_has_its_feeds_and_leads_to_revoking_them(client, c
     assert "Feeds of new stories" not in text_of(client_of("curator").get(page_of(people)))
 
 
-@pytest.mark.parametrize("name", ["", "The newsroom", "\u200b"])
+@pytest.mark.parametrize("name", ["", " The  newsroom ", "\u200b"])
 def test_a_name_that_cannot_be_used_is_refused(client, people, name):
     assert BatchManager().create_feed(people.pk, "The newsroom")
     with unchanged():

@@ -280,9 +280,3 @@ def test_a_repeated_request_makes_no_second_feed_and_does_not_show_the_addresses
     assert second.json() == first.json() | {"atom_url": None, "json_url": None}
     assert key_of(first.json()) not in StoredResponse.objects.get().body
     assert ListFeed.objects.count() == 1
-
-
-def test_a_name_is_used_once_in_a_list(client, feed, people):
-    with nothing_changes():
-        answer = client.post("/api/v1/feeds/", {"list": str(people.pk), "name": " The  newsroom "})
-        assert refusal_of(answer) == (409, "already_exists")

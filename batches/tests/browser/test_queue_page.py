@@ -143,18 +143,6 @@ def test_a_batch_can_be_dragged_to_its_place(open_page, waiting):
     expect(page.locator("#move-effect")).to_contain_text("from 3 to 1")
 
 
-def test_a_move_from_a_stale_page_is_withdrawn_with_the_fresh_order(open_page, waiting):
-    page = open_page(QUEUE)
-    stop_polling(page)
-    press_in_menu(page, "up", waiting[2])
-    expect(page.locator("#move-confirm")).to_be_focused()
-    BatchManager("bob").move_batch(waiting[2].pk, 2)
-    poll_now(page)
-    expect(page.locator("#queue-preview")).to_contain_text("The queue has changed")
-    expect(page.locator("#move-confirm")).to_have_count(0)
-    expect_order(page, 1, 3, 2)
-
-
 def test_a_shown_move_remains_valid_when_a_worker_starts_the_head(open_page, waiting):
     page = open_page(QUEUE)
     stop_polling(page)

@@ -23,7 +23,7 @@ from batches.checking.checks import Checks
 from batches.checking.worker import Worker
 from batches.limits import MAX_ERROR
 from batches.lists.domains import domain_of
-from batches.models import Batch, BatchProfile, Host, Profile, Queue, StoryResult
+from batches.models import Batch, Host, Profile, Queue, StoryResult
 from batches.queue import results
 from batches.queue.hosts import remember_hosts
 from batches.queue.refusals import Fenced
@@ -475,14 +475,6 @@ def test_a_run_with_hostile_responses_is_done(step, configure, hostile):
     assert_consistent()
     assert not StoryResult.objects.filter(title__contains=SECRET).exists()
     assert hostile.hits("/secret") == 0
-
-
-def test_a_worker_finishes_an_interrupted_deletion_when_it_starts(script):
-    batch = scripted(3)
-    Batch.everything.filter(pk=batch.pk).update(status="paused", position=None, deleted_at=batch.created_at)
-    work()
-    assert not Batch.everything.exists()
-    assert not BatchProfile.objects.exists()
 
 
 # -- Checks that fail --------------------------------------------------------------------------------------------------

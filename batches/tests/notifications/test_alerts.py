@@ -66,15 +66,6 @@ def test_a_missing_worker_is_reported_once_by_its_last_heartbeat_idle_or_busy():
     assert facts["worker"] == "worker"
 
 
-def test_a_returning_worker_notifies_late():
-    subscribe(None, topics=["no_worker"], minutes=60)
-    age()
-    age_workers(3 * HOUR)
-    assert write_alerts(is_back=True) == 1
-    assert subjects() == ["No worker ran for 3 h 00 min"]
-    assert "A worker started at " in word_letter(deliveries()[0]).text
-
-
 def test_without_any_worker_so_far_the_time_begins_with_the_subscription():
     made = subscribe(None, topics=["no_worker"], minutes=60)
     age()

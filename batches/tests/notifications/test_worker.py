@@ -181,6 +181,7 @@ def test_a_returning_worker_notifies_late(start, mails):
     age_workers(timedelta(hours=6))
     start("batchworker").wait_for(is_settled)
     assert [mail["Subject"] for mail in mails.mails] == ["No worker ran for 6 h 00 min"]
+    assert "A worker started at " in mails.mails[0].get_body(("plain",)).get_content()
 
 
 # In the process of the test

@@ -1,13 +1,16 @@
-"""Profiles that rest after many failures: listed with their memory, and checked now, by id or all that rest."""
+"""Profiles that rest after many failures: listed with their memory, and checked now, by id or all that rest.
+
+One profile is shown, and forgotten.
+"""
 
 from datetime import timedelta
 
 import pytest
 from django.utils import timezone
 
-from batches.models import Batch, Profile
+from batches.models import Batch, BatchLog, Profile
 from batches.models.public_fields import PROFILE, as_dict
-from batches.tests.support.factories import urls_of
+from batches.tests.support.factories import make_batch, urls, urls_of
 
 from .conftest import make_user, nothing_changes, refusal_of, token_client
 
@@ -80,3 +83,17 @@ def test_checking_all_that_rest_needs_the_permission_to_view_profiles(resting):
     with nothing_changes():
         assert refusal_of(client.post(CHECK, {"all": True})) == (403, "permission_denied")
     assert client.post(CHECK, {"ids": [resting[0].pk]}).status_code == 201
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_profile_is_shown_forgotten_and_then_unknown(client):
+    make_batch("it", 2)
+    profile = Profile.objects.get(url=urls(1)[0])
+    address = f"/api/v1/profiles/{profile.pk}/"
+    assert client.get(address).json() == client.get("/api/v1/profiles/").json()["results"][0]
+    assert client.delete(address).status_code == 204
+    assert client.get("/api/v1/batches/").json()["results"][0]["total_profiles"] == 1
+    line = BatchLog.objects.latest("pk")
+    assert (line.actor, line.channel, line.batch) == ("root", "api", None)
+    for answer in (client.get(address), client.delete(address)):
+        assert refusal_of(answer) == (404, "not_found")
