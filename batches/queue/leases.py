@@ -66,10 +66,8 @@ def lock_queued(batch_id: uuid.UUID) -> Batch | None:
 
 def lease_of(batch_id: object, run_token: object) -> QuerySet[Lease]:
     """The lease with this token, if it is still valid for this batch."""
-    pk, token = as_uuid(batch_id), as_uuid(run_token)
-    if pk is None or token is None:
-        return Lease.objects.none()
-    return Lease.objects.filter(batch=pk, run_token=token)
+    # None matches no lease.
+    return Lease.objects.filter(batch=as_uuid(batch_id), run_token=as_uuid(run_token))  # type: ignore[misc]
 
 
 def renew_lease(batch_id: object, run_token: object) -> None:
