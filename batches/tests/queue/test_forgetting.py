@@ -94,6 +94,13 @@ def test_no_table_names_the_profile_afterwards(manager):
     assert_sound()
 
 
+def test_the_log_of_an_address_that_only_begins_like_its_own_is_kept(manager):
+    people, longer = make_list("people", 2), f"{OURS}/longer"
+    assert manager.correct_address(people.pk, urls(2)[1], longer)
+    forget()
+    assert people.logs.get(action="correct_address").message == f"{urls(2)[1]} → {longer}"
+
+
 @pytest.mark.parametrize("is_late", [False, True])
 def test_it_is_removed_from_all_messages_even_waiting_ones(is_late, manager, monkeypatch):
     """Also if a worker has read the stories before, and stores the message afterwards."""
