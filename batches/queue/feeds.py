@@ -8,8 +8,8 @@ from django.db import transaction
 from batches.models import Action, ListFeed
 from batches.text import Sentence
 
-from .refusals import NO_FEED, Code, NotFound, Refused, refusable
-from .values import FEED_NAME, as_number, clean_name, find_list
+from .refusals import NO_FEED, Code, Refused, refusable
+from .values import FEED_NAME, as_number, clean_name, find_list, find_row
 from .writer import QueueWriter
 
 
@@ -45,8 +45,7 @@ class FeedCalls(QueueWriter):
     def revoke_feed(self, feed_id: object) -> Literal[True]:
         """Delete the feed. Its address then responds like one that never existed."""
         with transaction.atomic():
-            feed = ListFeed.objects.filter(pk=as_number(feed_id)).first()
-            if feed is None or not ListFeed.objects.filter(pk=feed.pk).delete()[0]:
-                raise NotFound(feed_id, NO_FEED)
+            feed = find_row(ListFeed.objects.select_for_update(), as_number(feed_id), feed_id, NO_FEED)
+            feed.delete()
             self._log(None, Action.REVOKE_FEED, f"“{feed.name}”", list_id=feed.list_id)
         return True

@@ -12,6 +12,7 @@ from batches.lists.imports import ProfileAddress
 from batches.models import Batch, BatchLog, ListProfile, Profile, ProfileList, Redirect, StoryResult
 from batches.queue.members import ListChange
 from batches.queue.refusals import Code, Refused
+from batches.queue.writer import QueueWriter
 from batches.tests.support.factories import (
     assert_consistent,
     failed,
@@ -28,7 +29,7 @@ from batches.tests.support.factories import (
     urls,
     urls_of,
 )
-from batches.tests.support.threads import run_in_threads
+from batches.tests.support.threads import TIMEOUT, Gate, in_thread, run_in_threads, wait_for_lock
 
 pytestmark = pytest.mark.django_db
 
@@ -252,11 +253,12 @@ def test_an_edit_that_was_decided_from_an_older_version_is_refused(edit, manager
     assert EDITS[edit](manager, found.pk, expected_version=2)
 
 
-def test_an_unknown_list_is_refused(manager):
+def test_an_unknown_list_or_feed_is_refused(manager):
     make_batch(profiles=9)
     calls = EDITS | {
         "run_list": lambda manager, pk: manager.run_list(pk),
         "preview_sync": lambda manager, pk: manager.preview_sync(pk, urls(1)),
+        "create_feed": lambda manager, pk: manager.create_feed(pk, "a feed"),
     }
     with unchanged():
         for name, call in calls.items():
@@ -264,6 +266,20 @@ def test_an_unknown_list_is_refused(manager):
                 refusal = call(manager, pk)
                 assert refusal.code == Code.NOT_FOUND, (name, pk)
                 assert refusal.message.startswith("No list has the ID "), (name, pk)
+        for pk in UNKNOWN:
+            assert manager.revoke_feed(pk).message.startswith("No feed has the ID "), pk
+
+
+@pytest.mark.databases("postgresql")  # on SQLite one writes at a time
+@pytest.mark.django_db(transaction=True)
+def test_a_feed_that_two_callers_revoke_at_the_same_time_is_revoked_once(monkeypatch):
+    feed = BatchManager().create_feed(make_list().pk, "a feed").feed
+    gate = Gate(monkeypatch, QueueWriter, "_log")
+    first = gate.stop(lambda: BatchManager().revoke_feed(feed.pk))
+    second = in_thread(lambda: BatchManager().revoke_feed(feed.pk))
+    wait_for_lock(second)
+    gate.open()
+    assert (first.result(TIMEOUT), second.result(TIMEOUT).code) == (True, Code.NOT_FOUND)
 
 
 @pytest.mark.django_db(transaction=True)
