@@ -108,6 +108,16 @@ def test_batches_that_workers_have_started_since_and_those_behind_do_not_matter(
     assert_consistent()
 
 
+def test_the_first_batch_goes_back_to_the_front_if_a_worker_has_started_the_next_one_since(manager):
+    for name in "abc":
+        make_batch(name)
+    assert manager.pause_batch(batch("a").pk)
+    assert WORKER.claim_run("worker").batch.name == "b"
+    assert manager.undo_change(batch("a").pk)
+    assert waiting_names() == ["a", "c"]
+    assert_consistent()
+
+
 def test_an_undo_is_refused_after_a_change_just_ahead_of_its_place_even_if_workers_have_started_batches(manager):
     for name in "abcd":
         make_batch(name)
