@@ -29,7 +29,7 @@ from .queue.contents import (
 from .queue.editions import settle_all
 from .queue.feeds import FeedCalls
 from .queue.forgetting import ForgetCalls
-from .queue.leases import lease_of, lock_head, lock_running
+from .queue.leases import lease_of, lock_head, lock_leases, lock_running
 from .queue.lists import new_batch_of
 from .queue.outages import OutageCalls
 from .queue.redirect_calls import RedirectCalls
@@ -41,7 +41,6 @@ from .queue.repairs import (
     drop_leases,
     find_miscounted,
     find_orphans,
-    lock_leases,
     renumber_queue,
 )
 from .queue.resets import begin_reset, finish_resets, reset_failed
@@ -411,7 +410,8 @@ class BatchManager(
         second running batch is paused.
         """
         logged = batch.logs.newest_first().values_list("to_status", "to_position").first() or ("", None)
-        has_stray_leases = lock_leases(batch)
+        has_stray_leases = lock_leases(batch) and batch.status != Status.RUNNING
+        batch.refresh_from_db()  # with what was just being recorded
         repairs = derive_repairs(batch)
         if repairs or has_stray_leases or logged[0] != batch.status:
             Batch.objects.filter(pk=batch.pk).update(**absorb_leases(batch) | repairs)

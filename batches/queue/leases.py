@@ -1,4 +1,4 @@
-"""Runs and leases: the shares of workers in the running batch, and their expiry without a heartbeat.
+"""Runs and leases: the shares of workers in the running batch, and their end, in order or without a heartbeat.
 
 A worker's share is one row of `Lease`. Its token is the fence: it is valid while the row exists. To end the run or take
 over, a caller locks the row, and so waits for a recording in progress. Lock order: batch → leases → partitions.
@@ -169,6 +169,24 @@ def end_leases(batch: Batch, tokens: Collection[uuid.UUID] | None = None) -> boo
         note_under_way(leases)  # the workers learn of the end with their next heartbeats
     Lease.objects.filter(pk__in=ending).delete()
     return bool(progress)
+
+
+def end_expired(batch: Batch) -> int:
+    """End the leases without a heartbeat, so that another worker takes over.
+
+    Returns the number of takeovers in a row without progress, with this one; 0 if no lease has expired.
+    """
+    expired = batch.leases.expired().values_list("pk", flat=True)
+    if expired.exists():
+        lock_leases(batch)  # a recording in progress renews its lease
+        if lost := list(expired):
+            return 1 if end_leases(batch, lost) else batch.takeovers + 1
+    return 0
+
+
+def lock_leases(batch: Batch) -> bool:
+    """Wait for results that are being recorded. Returns whether there are leases."""
+    return bool(Lease.objects.select_for_update(no_key=True).filter(batch=batch).order_by("pk"))
 
 
 def end_run(batch: Batch) -> None:

@@ -52,13 +52,6 @@ def find_miscounted() -> QuerySet[Any]:
     return ProfileList.objects.annotate(members=count).exclude(total_profiles=F("members"))
 
 
-def lock_leases(batch: Batch) -> bool:
-    """Wait for results that are being recorded, and read the batch again. Returns whether it has leases to end."""
-    has_leases = bool(Lease.objects.select_for_update(no_key=True).filter(batch=batch).order_by("pk"))
-    batch.refresh_from_db()
-    return has_leases and batch.status != Status.RUNNING
-
-
 def absorb_leases(batch: Batch) -> dict[str, Any]:
     """The sums of the batch and its leases, for its row. The leases restart from zero."""
     batch.leases.update(run_seconds=0.0, successful_checks=0, failed_checks=0, stories_found=0)

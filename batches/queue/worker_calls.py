@@ -23,11 +23,13 @@ from .leases import (
     ClaimedRun,
     Workers,
     count_workers,
+    end_expired,
     end_leases,
     has_pending,
     join_run,
     lease_of,
     lock_head,
+    lock_leases,
     lock_running,
     renew_lease,
 )
@@ -42,8 +44,6 @@ Status = Batch.Status
 
 
 class WorkerCalls(QueueWriter):
-    """The calls of workers. None of them waits until another worker has recorded its results."""
-
     def claim_run(self, worker: str, processes: int = 1, is_task: bool = False) -> ClaimedRun | None:
         """Claim the share of one of `processes` in the running batch, or start the next batch.
 
@@ -90,15 +90,13 @@ class WorkerCalls(QueueWriter):
 
     def _join(self, batch: Batch, worker: str, processes: int, is_task: bool) -> ClaimedRun | None:
         """Join the run, or stop a batch that was taken over too often without progress."""
-        lost = list(batch.leases.expired().values_list("pk", flat=True))
-        has_progressed = end_leases(batch, lost) if lost else True
-        takeovers = 1 if has_progressed else batch.takeovers + 1
-        if lost and takeovers > get_config().max_takeovers:
+        takeovers = end_expired(batch)
+        if takeovers > get_config().max_takeovers:
             message = f"{takeovers} workers in a row sent no heartbeat, and the batch made no progress."
             self._fail(batch, Action.TAKE_OVER, message)
             return None
         claimed = join_run(batch, worker, processes)
-        if claimed and lost:
+        if claimed and takeovers:
             message = f"by worker {worker}: no heartbeat from the previous worker"
             self._apply(batch, Action.TAKE_OVER, message, takeovers=takeovers)
         elif claimed and not is_task:
@@ -188,7 +186,7 @@ class WorkerCalls(QueueWriter):
 
         `checked` are the partitions in which nothing is pending.
         """
-        list(batch.leases.select_for_update(no_key=True).order_by("pk"))  # before the partitions, as in `share_run`
+        lock_leases(batch)  # before the partitions, as in `share_run`
         return_partitions(lease, checked, ())
         end_leases(batch, [lease.pk])
         if not is_task:

@@ -157,6 +157,23 @@ def test_a_result_is_fenced_while_its_run_is_being_ended(end, monkeypatch):
 
 
 @pytest.mark.databases("postgresql")
+def test_a_worker_that_records_again_before_another_has_taken_over_keeps_its_run(monkeypatch):
+    """On SQLite, nothing is recorded while another claims."""
+    run = start_run(make_batch("it", 2))
+    assert age_leases(run.batch)
+    gate = Gate(monkeypatch, results, "update_batch_profiles")  # it has renewed its lease, without a COMMIT
+    found = [(profile_ids(run.batch)[0], ok())]
+    recording = gate.stop(lambda: BatchManager().record_results(run.batch.pk, run.run_token, found))
+    claiming = in_thread(lambda: BatchManager().claim_run("another"))
+    wait_for_lock(claiming)
+    gate.open()
+    assert recording.result(TIMEOUT) is True
+    assert claiming.result(TIMEOUT) is None
+    assert BatchManager().renew_lease(run.batch.pk, run.run_token) is True
+    assert Batch.objects.get().takeovers == 0
+
+
+@pytest.mark.databases("postgresql")
 def test_recording_does_not_wait_for_the_queue_lock(monkeypatch):
     """SQLite has one lock for all writers."""
     run = start_run(make_batch("it", 1))
