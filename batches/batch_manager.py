@@ -259,8 +259,8 @@ class BatchManager(
 
         With `preempt` it interrupts the running batch, which goes back to position 1 and continues afterwards.
         """
-        require_startable(preempt)
         running = lock_running()
+        require_startable(running, preempt)
         if running is not None:
             self._interrupt(running, f"interrupted by “{batch}”")
             batch.refresh_from_db()  # the others have made room

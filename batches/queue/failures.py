@@ -12,12 +12,9 @@ from django.db.models import Case, F, TextField, Value, When
 
 from batches.checking.checkers.base import CheckResult
 from batches.conf import get_config
-from batches.models import Batch, BatchProfile, Profile
+from batches.models import Profile
 
-from .contents import UNCHECKED
 from .sql import format_time, time_parameter
-
-Status = BatchProfile.Status
 
 
 class Assignments(NamedTuple):
@@ -87,22 +84,14 @@ def list_rests() -> list[float]:
     return [*rests, longest]
 
 
-def undo_failures(batch: Batch, row_ids: Collection[int]) -> int:
-    """Make these failed rows pending again, as if their checks had never been made. Returns how many there were.
+def undo_failures(profile_ids: Collection[int]) -> None:
+    """Forget the last failure of a few hundred profiles, as if their checks had never been made.
 
-    Call it under the lock of the queue, after the end of the run, when the batch itself has all counts, for a few
-    hundred rows at a time. A profile without earlier failures counts as answering again; others lose their last error.
+    A profile without earlier failures counts as answering again; others keep their last error, and do not rest.
     """
-    failed = BatchProfile.objects.filter(batch=batch, pk__in=row_ids, status=Status.FAILED)
-    profile_ids = list(failed.values_list("profile_id", flat=True))
-    count = failed.update(**UNCHECKED)
     Profile.objects.filter(pk__in=profile_ids, failures__gt=0).update(
         failures=F("failures") - 1,
         failing_since=Case(When(failures=1, then=None), default=F("failing_since")),
         last_error=Case(When(failures=1, then=Value("")), default=F("last_error"), output_field=TextField()),
         rests_until=None,
     )
-    Batch.objects.filter(pk=batch.pk).update(
-        completed_profiles=F("completed_profiles") - count, failed_checks=F("failed_checks") - count
-    )
-    return count

@@ -245,7 +245,7 @@ def find_lines_with(address: str) -> list[int]:
 def erase_from_texts(found: Profile, lines: Collection[int]) -> None:
     erase_lines(lines)
     Redirect.objects.filter(url=found.url).delete()  # of other profiles to this one
-    replace_in(StoredResponse.objects.all(), "body", f'"{found.url}"')
+    erase_from_responses(found.url)
     if apps.is_installed("django.contrib.admin"):  # the admin's history names each edited row
         names = {found.url[:MAX_NAME], found.name[:MAX_NAME]} - {""}
         edited = LogEntry.objects.filter(content_type__app_label="batches", content_type__model="listprofile")
@@ -256,7 +256,7 @@ def erase_lines(lines: Collection[int]) -> None:
     BatchLog.objects.filter(pk__in=lines).update(message=FORGOTTEN)
 
 
-def replace_in(texts: QuerySet[StoredResponse], field: str, quoted: str) -> None:
-    """Replace a text in JSON."""
-    new = Replace(field, Value(quoted), Value(f'"{FORGOTTEN}"'))
-    texts.filter(**{f"{field}__contains": quoted}).update(**{field: new})
+def erase_from_responses(address: str) -> None:
+    quoted = f'"{address}"'
+    new = Replace("body", Value(quoted), Value(f'"{FORGOTTEN}"'))
+    StoredResponse.objects.filter(body__contains=quoted).update(body=new)

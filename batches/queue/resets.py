@@ -4,7 +4,7 @@ The decision is one transition, which sets status, position and counters at once
 follow, as after a deletion. Until then, `Batch.reset_after` is the last row that was reset:
 
 - Readers see the new status and counters at once; rows behind `reset_after` still show their previous results.
-- No results are recorded: while it is set, no worker can claim a run, and a constraint forbids a run token.
+- No results are recorded: while it is set, no worker can claim a run.
 - The counters say which results are removed. A retry keeps the successful checks and the skipped profiles, checking
   again sets both counters to zero.
 - Each step reads and moves `reset_after` under the lock of the batch, so several processes can continue it: the call
@@ -98,7 +98,8 @@ def _find_stale(batch: Batch, rows: QuerySet[BatchProfile]) -> QuerySet[BatchPro
 
 def _reset_stale(batch: Batch, rows: QuerySet[BatchProfile]) -> None:
     if batch.reset_since is not None:
-        undo_failures(batch, list(rows.values_list("pk", flat=True)))
+        undo_failures(list(rows.values_list("profile_id", flat=True)))
+        _uncount(batch, rows.update(**UNCHECKED))
     elif batch.reset_reasons is not None:
         reset_failed(batch, rows)
     else:
@@ -107,8 +108,11 @@ def _reset_stale(batch: Batch, rows: QuerySet[BatchProfile]) -> None:
 
 def reset_failed(batch: Batch, failed: QuerySet[BatchProfile]) -> None:
     """Make these failed rows of a batch that is not running pending, and subtract them from its counters."""
-    count = _reset(failed)
-    less = {name: F(name) - count for name in ("completed_profiles", "failed_checks")}
+    _uncount(batch, _reset(failed))
+
+
+def _uncount(batch: Batch, failures: int) -> None:
+    less = {name: F(name) - failures for name in ("completed_profiles", "failed_checks")}
     Batch.objects.filter(pk=batch.pk).update(**less)
 
 

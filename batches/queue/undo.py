@@ -61,7 +61,7 @@ class UndoCalls(QueueWriter):
         """
         running = lock_running()
         began = find_latest_change(running) if running else None
-        require_startable(preempt=began is not None and began.action == Action.PROMOTE_NEXT_BATCH)
+        require_startable(running, preempt=began is not None and began.action == Action.PROMOTE_NEXT_BATCH)
         if running is not None:
             self._interrupt(running, f"interrupted by “{batch}”")
         self._start(batch, Action.UNDO_CHANGE, message)

@@ -29,10 +29,9 @@ DELAY = _("The delay must be a whole number of minutes from %(least)s to %(most)
 M = TypeVar("M", bound=Model)
 
 
-def require_startable(preempt: bool) -> None:
+def require_startable(running: Batch | None, preempt: bool) -> None:
     """Raises Refused while another batch runs, unless the caller wants to interrupt it, or while the queue is held."""
-    running = None if preempt else Batch.objects.running().first()
-    if running is not None:
+    if running is not None and not preempt:
         raise Refused(
             Code.ANOTHER_RUNNING,
             Sentence("“%(batch)s” is running, and only one batch can run at a time. Pause it first.", batch=running),
