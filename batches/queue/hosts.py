@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from django.db import transaction
 from django.db.models import DurationField, ExpressionWrapper, F, QuerySet
-from django.db.models.functions import Now
+from django.db.models.functions import Greatest, Now
 
 from batches.checking.checkers.politeness import HostNote
 from batches.limits import MAX_HOST
@@ -61,10 +61,11 @@ def recall_hosts() -> list[HostNote]:
 
 def hear_of_hosts() -> list[HostNote]:
     """The latest limits that any worker has stored. A caller that reads them every few seconds misses none."""
-    return _read_notes(Host.objects.filter(noted_at__gt=Now() - timedelta(seconds=NEWS_SECONDS)))
+    return _read_notes(Host.objects.filter(noted_at__range=(Now() - timedelta(seconds=NEWS_SECONDS), Now())))
 
 
 def _read_notes(rows: QuerySet[Host]) -> list[HostNote]:
-    left = ExpressionWrapper(F("not_before") - Now(), DurationField())
+    now = Greatest(Now(), F("noted_at"))  # a clock that was set back must not prolong a pause
+    left = ExpressionWrapper(F("not_before") - now, DurationField())
     hosts = rows.order_by("-not_before", "name").values_list("name", left, "refusals", "interval", "last_status")
     return [HostNote(name, max(0.0, left.total_seconds()), *rest) for name, left, *rest in hosts[:MAX_RECALLED]]

@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 from django.db import transaction
+from django.db.models import F
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -37,6 +38,13 @@ def test_a_pause_ends_by_the_databases_clock():
     assert timedelta(minutes=59) < not_before - now < timedelta(minutes=61)
     Host.objects.update(not_before=not_before - timedelta(hours=2))
     assert recall_hosts() == [HostNote("a.example", 0.0, 1, 1.0, 503)]
+
+
+def test_a_pause_is_not_a_day_longer_after_the_clock_was_set_back_by_a_day():
+    remember_hosts([HostNote("a.example", 60.0)])
+    Host.objects.update(**{field: F(field) + timedelta(days=1) for field in ("not_before", "noted_at")})
+    assert [round(note.pause_seconds) for note in recall_hosts()] == [60]
+    assert hear_of_hosts() == []  # it would begin again and again
 
 
 def test_many_hosts_are_remembered_at_once_and_the_longest_pauses_recalled(monkeypatch):
