@@ -12,7 +12,7 @@ from batches.checking.pruning import list_rules
 from batches.conf import get_config
 from batches.limits import MAX_DAYS
 from batches.management.base import ID, JSON, SHORT_ID, ActionCommand, add_now, number_to
-from batches.management.tables import BATCHES, tabulate
+from batches.management.tables import BATCHES
 from batches.models import Action, Batch
 from batches.queue.transitions import RULES
 from batches.queue.undo import find_latest_change
@@ -90,7 +90,7 @@ class ChangeActions(ActionCommand):
                 batch = self.find_batch(batch_id)
                 outcome = self.require_accepted(getattr(self.manager, action)(batch.pk, **values))
             except CommandError as error:
-                self.stderr.write(self.style.ERROR(str(error)))
+                self.stderr.write(str(error))
                 refused = True
             else:
                 new_id = f" {outcome.pk}" if isinstance(outcome, Batch) else ""
@@ -128,7 +128,7 @@ class ChangeActions(ActionCommand):
         batches = Batch.objects.ended_before(timezone.now() - timedelta(days=days), with_errors=not keep_errors)
         total = pluralise(len(batches), "batch", "batches")
         if dry_run:
-            self.print_lines(tabulate(BATCHES, batches))
+            self.print_rows(batches, BATCHES, "No batch ended that long ago.")
             for rule in list_rules():
                 old = pluralise(rule.find_old().count(), rule.noun, rule.plural)
                 self.stdout.write(f"Workers remove: {old} older than {pluralise(rule.days, 'day')}.")

@@ -31,11 +31,11 @@ class ShowActions(ActionCommand):
         batches = Batch.objects.in_queue_order()
         if status:
             batches = batches.filter(status=status)
-        batches = batches[:limit]
         if as_json:
-            self.print_json([batch_as_dict(batch) for batch in batches])
+            self.print_json([batch_as_dict(batch) for batch in batches[:limit]])
         else:
-            self.print_rows(batches, BATCHES, f"No batches. Create one: {command_line('batch create FILE')}")
+            nothing = f"No batches. Create one: {command_line('batch create FILE')}"
+            self.print_rows(batches[:limit], BATCHES, nothing, batches.count)
 
     def show_batch(self, *, id: str, as_json: bool, baseline: bool, **options: Any) -> None:
         batch = self.find_batch(id)

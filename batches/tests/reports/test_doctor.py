@@ -357,6 +357,7 @@ def test_pruning_deletes_only_batches_that_ended_long_ago(manage):
     assert manage("batch", "prune").out == "1 batch deleted.\n"
     assert set(Batch.objects.values_list("name", flat=True)) == names - {Status.DONE, Status.ERROR}
     assert last_line().action == "delete_batch"
+    assert manage("batch", "prune", "--dry-run").out.startswith("No batch ended that long ago.\nWorkers remove: ")
 
 
 @pytest.mark.parametrize("change", ["queued again", "done again"])
