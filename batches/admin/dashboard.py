@@ -15,6 +15,7 @@ from django.views.decorators.gzip import gzip_page
 
 from batches.models import Batch, Host, Profile, ProfileList
 from batches.reports.days import find_latest_runs, find_lists_due, sum_up_day
+from batches.reports.failures import Period
 from batches.reports.forecast import forecast_queue
 from batches.reports.hosts import count_failing_up_to
 
@@ -62,7 +63,7 @@ def queue_context() -> dict[str, Any]:
         **outlook_context(outlook),
         "in_error": Batch.objects.filter(status=Batch.Status.ERROR).count(),
         "today": today.with_run(outlook.running) if outlook.running else today,
-        "yesterday": sum_up_day(days_ago=1),
+        "yesterday": sum_up_day(Period.YESTERDAY),
         "runs": find_latest_runs(SHOWN),
     }
 

@@ -16,6 +16,7 @@ from batches.conf import command_line
 from batches.models import Batch, Lease, Profile, Worker
 from batches.queue.workers import end_worker, note_worker
 from batches.reports.days import Day, sum_up_day
+from batches.reports.failures import Period
 from batches.reports.forecast import forecast_queue
 
 from ..support.factories import empty_leases, make_batch, make_list
@@ -143,7 +144,7 @@ def test_a_day_has_the_batches_that_were_done_on_it_in_the_time_zone(settings, s
         batch = batch_with("done", ok=1, failed=failed, stories=[story()])
         Batch.objects.filter(pk=batch.pk).update(completed_at=moment)
     assert sum_up_day() == Day(batches=1, checked=2, failed=1, stories=1)
-    assert sum_up_day(days_ago=1) == Day(batches=2, checked=7, failed=5, stories=2)
+    assert sum_up_day(Period.YESTERDAY) == Day(batches=2, checked=7, failed=5, stories=2)
 
 
 def test_today_is_beside_yesterday_with_what_the_running_batch_has_so_far(client):

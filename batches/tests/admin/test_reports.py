@@ -257,12 +257,16 @@ def test_newly_failing_profiles_are_linked_where_the_run_is_compared_with_the_sa
     assert (row.status, row.profile.url) == ("failed", "https://example.org/1")
 
 
-def test_a_batch_without_a_list_is_compared_with_the_one_that_it_repeats(client):
-    batch = batch_with("done", name="by hand", ok=1, failed=1, pending=0)
+@pytest.mark.parametrize("broken", [0, 2])
+def test_a_batch_without_a_list_is_compared_with_the_last_done_one_that_it_repeats(client, broken):
+    batch, manager = batch_with("done", name="by hand", ok=1, failed=1, pending=0), BatchManager()
     moment = start_of_day(2)
     Batch.objects.filter(pk=batch.pk).update(completed_at=moment)
-    repeat = BatchManager().repeat_batch(batch.pk)
-    assert BatchManager().complete_batch(repeat.pk)
+    repeat = manager.repeat_batch(batch.pk)
+    for _ in range(broken):
+        assert manager.handle_error(repeat.pk, "It broke.")
+        repeat = manager.repeat_batch(repeat.pk)
+    assert manager.complete_batch(repeat.pk)
     [row] = table(client.get(TODAY), "runs")
     assert row[3] == "0 −1"
 
