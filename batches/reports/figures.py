@@ -4,13 +4,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db.models import Count, F, Max, Min, Sum
+from django.db.models import Count, Max, Min, Sum
 from django.db.models.functions import Now
 from prometheus_client import Metric
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from batches.models import Action, Batch, BatchLog, Host, Lease, Queue, WebhookDelivery, Worker, is_alive, is_not_ahead
+
+from .forecast import sum_up_waiting
 
 Status = Batch.Status
 DAY = timedelta(hours=24)
@@ -70,12 +72,9 @@ def describe_workers(queue: Any) -> Iterator[Metric]:
 
 
 def describe_batches() -> Iterator[Metric]:
-    left = Sum(F("total_profiles") - F("completed_profiles"))
-    rows = Batch.objects.order_by().values("status").annotate(count=Count("pk"), left=left)
-    found = {row["status"]: row for row in rows}
-    counts = {str(status): found[status]["count"] if status in found else 0 for status in Status}
-    yield gauges("batches", "Batches by status.", "status", counts)
-    waiting = found[Status.QUEUED]["left"] if Status.QUEUED in found else 0
+    counts = dict(Batch.objects.values_list("status").annotate(count=Count("*")))
+    yield gauges("batches", "Batches by status.", "status", dict.fromkeys(Status.values, 0) | counts)
+    waiting = sum(profiles for _, _, profiles in sum_up_waiting())
     yield gauge("waiting_profiles", "Profiles to check in queued batches.", waiting)
 
 

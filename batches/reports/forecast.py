@@ -164,10 +164,9 @@ def forecast_queue(turns: int | None = None) -> Outlook:
     leases = list(running.leases.order_by("worker")) if running else []
     heartbeat_at = max((lease.lease_at for lease in leases), default=None)
     last_worker = Worker.objects.last_seen()
-    waiting = Batch.objects.queued()
-    left = Sum(F("total_profiles") - F("completed_profiles"))
-    sums = list(waiting.values_list("checker").annotate(batches=Count("*"), left=left))
-    first = waiting.order_by("position").values_list("checker", "total_profiles", "completed_profiles")[:turns]
+    sums = sum_up_waiting()
+    waiting = Batch.objects.queued().order_by("position")
+    first = waiting.values_list("checker", "total_profiles", "completed_profiles")[:turns]
     rates = _rates(running)
     # A hold with an end delays the next start; one without leaves it unknown.
     hold = max(0.0, (queue.held_until - now).total_seconds()) if queue.held and queue.held_until else 0.0
@@ -219,6 +218,12 @@ def queue_as_dict(
 def _turn_as_dict(batch: Batch, outlook: Outlook) -> dict[str, Any]:
     turn = outlook.turn(batch.position or 0)
     return {"expected_start": turn.start, "expected_end": turn.end}
+
+
+def sum_up_waiting() -> list[tuple[str, int, int]]:
+    """The queued batches by checker: (checker, batches, profiles to check)."""
+    left = Sum(F("total_profiles") - F("completed_profiles"))
+    return list(Batch.objects.queued().values_list("checker").annotate(batches=Count("*"), left=left))
 
 
 def is_recent(moment: datetime | None, now: datetime) -> bool:
