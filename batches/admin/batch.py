@@ -2,7 +2,7 @@
 
 from typing import Any, cast
 
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.contrib.admin import helpers
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
@@ -12,12 +12,13 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from batches.models import Action, Batch, BatchProfile, BatchQuerySet
+from batches.queue.refusals import require_granted
 from batches.text import StrOrPromise
 
 from . import display
 from .actions import describe_deletion, get_manager, latest_line
 from .add_batch import AddBatchAdmin
-from .base import LoggedAdmin
+from .base import LoggedAdmin, RefusableAdmin
 from .batch_page import BatchPage
 from .dashboard import Dashboard
 from .filters import CheckerFilter, ListFilter, PriorityFilter
@@ -40,7 +41,7 @@ def list_action(action: Action, name: str, description: StrOrPromise, permission
 
 
 @admin.register(Batch)
-class BatchAdmin(AddBatchAdmin, LoggedAdmin):
+class BatchAdmin(AddBatchAdmin, RefusableAdmin, LoggedAdmin):
     about = gettext_lazy("A batch is one pass over a set of profiles.")
     form = ChangeBatchForm
     fields = ("name", "priority")
@@ -95,11 +96,11 @@ class BatchAdmin(AddBatchAdmin, LoggedAdmin):
     def save_model(self, request: HttpRequest, obj: Batch, form: Any, change: bool) -> None:
         if not change:  # a forged `_saveasnew` would insert a batch without the manager
             raise PermissionDenied
-        calls = {"name": Action.RENAME_BATCH, "priority": Action.SET_PRIORITY}
-        for field in calls.keys() & set(form.changed_data):
-            result = getattr(get_manager(request), calls[field])(obj.pk, form.cleaned_data[field])
-            if not result:
-                self.message_user(request, result.message, messages.WARNING)
+        manager, values = get_manager(request), form.cleaned_data
+        if "name" in form.changed_data:
+            require_granted(manager.rename_batch(obj.pk, values["name"]))
+        if "priority" in form.changed_data:
+            require_granted(manager.set_priority(obj.pk, values["priority"]))
 
     # Deleting
 

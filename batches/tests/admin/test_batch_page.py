@@ -3,6 +3,7 @@
 from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
+from django.contrib.admin.models import LogEntry
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
@@ -441,6 +442,14 @@ def test_invalid_values_are_an_error_in_the_form(client, fields):
     response = client.post(page_of(batch), {"name": "a batch", "priority": "0"} | fields)
     assert len(response.context["errors"]) == 1
     assert state() == before
+
+
+def test_a_refused_name_is_a_warning_and_not_a_success(client):
+    batch = batch_with()
+    response = client.post(page_of(batch), {"name": "\u200b", "priority": "0"}, follow=True)
+    assert [level for level, _ in messages_of(response)] == ["warning"]
+    assert reread(batch).name == "a batch"
+    assert not LogEntry.objects.exists()
 
 
 def test_a_stale_form_changes_only_the_edited_fields(client):
