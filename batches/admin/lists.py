@@ -24,7 +24,7 @@ from batches.web.downloads import name_download, stream_download
 from . import display
 from .actions import get_manager
 from .add_batch import download_rejects
-from .base import LoggedAdmin, OrderedPaginator, ReadOnlyAdmin, RefusableAdmin, parse_number
+from .base import LoggedAdmin, OrderedPaginator, ReadOnlyAdmin, RefusableAdmin, identify_rows, parse_number
 from .chart import MAX_RUNS, runs_chart
 from .filters import ListFilter
 from .forms import ListForm, ListImportForm, MemberForm
@@ -195,6 +195,7 @@ class ProfileListAdmin(RefusableAdmin, LoggedAdmin):
         return {
             "imported": form.imported,
             "change": change,
+            "is_other_list": "apply" in request.POST,
             "asks": what == What.SYNC and change.removes_much,
             # Only a previewed import is made, and only if the list has not changed since.
             "previewed": f"{form.imported.digest} {what} {found.version}",
@@ -264,15 +265,17 @@ class ListProfileAdmin(RefusableAdmin, ReadOnlyAdmin):
 
     @admin.action(permissions=["change"], description=gettext_lazy("Remove from the list"))
     def remove_selected(self, request: HttpRequest, members: QuerySet[ListProfile]) -> HttpResponse | None:
-        lists = ProfileList.objects.filter(pk__in=members.order_by().values("list").distinct())
-        if "confirmed" not in request.POST:
+        """Remove them from the lists that the question named. If a list has changed since, ask again."""
+        lists = ProfileList.objects.filter(pk__in=members.order_by().values("list").distinct()).order_by("name")
+        shown = identify_rows(lists, "pk", "version")
+        if not self.is_confirmed(request, shown, _("The lists have changed. Check them again.")):
             names = ", ".join(f"“{found}”" for found in lists)
-            more: dict[str, Any] = {"count": members.count(), "lists": lists, "names": names}
-            return self.ask(request, "profilelist/remove.html", _("Remove profiles?"), "remove_selected", **more)
+            more: dict[str, Any] = {"count": members.count(), "names": names}
+            title = _("Remove profiles?")
+            return self.ask(request, "profilelist/remove.html", title, "remove_selected", shown, **more)
         for found in lists:
             profiles = Profile.objects.filter(lists__in=members.filter(list=found)).order_by("pk")
-            seen = parse_number(request.POST.get(f"seen_{found.pk}", ""))
-            result = get_manager(request).remove_profiles(found.pk, profiles.iterator(), expected_version=seen)
+            result = get_manager(request).remove_profiles(found.pk, profiles.iterator(), found.version)
             if isinstance(result, Refusal):
                 self.message_user(request, result.message, messages.WARNING)
             else:

@@ -289,6 +289,7 @@ def test_a_list_that_has_changed_since_the_preview_is_previewed_again(client, ne
     with unchanged():
         response = apply(client, shown, allow_removals="on")
     assert counts(response) == (0, 5, 4)
+    assert "The list has changed since the preview." in text_of(response)
     apply(client, response, allow_removals="on")
     assert urls_of(news) == urls(4)
 
@@ -376,7 +377,13 @@ def test_all_matching_profiles_are_removed_only_from_the_list_that_was_shown(cli
     assert BatchManager().add_profiles(news.pk, urls(3))
     with unchanged():
         response = send(client, question)
-    assert messages_of(response) == [("warning", "“News” has changed. Check it and try again.")]
+    assert messages_of(response) == [("warning", "The lists have changed. Check them again.")]
+    assert "removed from “News”" in words(text_of(response))
+    question = act(client, "remove_selected", *news.profiles.all(), url=f"{MEMBERS}?q=org/2", select_across="1")
+    make_list("Added since", 3)
+    response = send(client, question)
+    assert "from “Added since”, “News”" in words(text_of(response))
+    assert urls_of(ProfileList.objects.get(name="Added since")) == urls(3)
 
 
 # Keeping a new batch

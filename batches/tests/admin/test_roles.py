@@ -70,7 +70,7 @@ IMPORT = {
     "previewed": f"{NEW['previewed']} add 1",
 }
 ACCEPTED = {"action": "accept_selected", "_selected_action": "{redirect}", "confirmed": "{accepted}"}
-REMOVED = {"action": "remove_selected", "_selected_action": "{member}", "confirmed": "yes"}
+REMOVED = {"action": "remove_selected", "_selected_action": "{member}", "confirmed": "{removed}"}
 HOOK = {"name": "new", "url": "https://example.org/new", "is_active": "on", "every_batch": "on"}
 TEST_HOOK = {"action": "send_test_events", "_selected_action": "{hook}"}
 SUBSCRIPTION = {"topics": "error", "failed_percent": "10", "after_failures": "5", "digest_hour": "7", "is_active": "on"}
@@ -265,6 +265,7 @@ class Watch:
 DIGESTS = {
     "accept_selected": lambda _: identify_rows(Redirect.objects.proposed(), *QUESTION),
     "forget_selected": lambda found: identify_rows([found], "pk", "url"),
+    "remove_selected": lambda member: identify_rows([member.list], "pk", "version"),
 }
 #: The rows that the fields of a POST name.
 KEYS = {
@@ -277,6 +278,7 @@ KEYS = {
     "redirect": lambda _: Redirect.objects.get().pk,
     "story": lambda _: StoryResult.objects.latest("pk").pk,
     "accepted": lambda _: DIGESTS["accept_selected"](None),
+    "removed": lambda _: DIGESTS["remove_selected"](ListProfile.objects.latest("pk")),
 }
 
 
