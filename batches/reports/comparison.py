@@ -4,12 +4,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.db import connection
-from django.db.models import Count, F, Field, Func, OuterRef, Q, QuerySet, Subquery, TextChoices, Value
+from django.db.models import F, Field, Func, OuterRef, Q, QuerySet, Subquery, TextChoices, Value
 from django.db.models.functions import Coalesce
 from django.db.models.lookups import GreaterThanOrEqual, LessThanOrEqual
 from django.utils.translation import gettext_lazy as _
 
 from batches.models import Batch, BatchProfile
+from batches.queue.sql import ROW, fetch_all, postgresql_setting, uuid_parameter
 
 Status = BatchProfile.Status
 
@@ -65,10 +66,17 @@ def compare(batch: Batch) -> Comparison | None:
     previous = find_previous(batch)
     if previous is None:
         return None
-    # Reads each pair of rows once. An aggregate with a filter for each change reads them four times.
-    pairs = _with_before(batch.profiles.all(), previous).values_list("before", "status").annotate(count=Count("pk"))
+    # One join of all rows: a lookup for each takes 1.6 times as long on PostgreSQL, and 1.4 times on SQLite. With older
+    # statistics, PostgreSQL would join them in a loop, and read the whole batch for each row.
+    with postgresql_setting("enable_nestloop", "off"):
+        pairs = fetch_all(
+            f"""SELECT before.status, now.status, COUNT(*) FROM {ROW} AS now
+                  LEFT JOIN {ROW} AS before ON before.profile_id = now.profile_id AND before.batch_id = %s
+                 WHERE now.batch_id = %s GROUP BY 1, 2""",
+            [uuid_parameter(previous.pk), uuid_parameter(batch.pk)],
+        )
     counts = dict.fromkeys(Change, 0)
-    for before, now, count in pairs.order_by():
+    for before, now, count in pairs:
         counts[CHANGES.get((before, now), Change.NOT_COMPARED)] += count
     return Comparison(previous, batch.stories_found, **{change.value: count for change, count in counts.items()})
 
