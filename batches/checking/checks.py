@@ -171,7 +171,8 @@ class Checks:
     def interrupt(self) -> None:
         """Cancel the running checks, and let their profiles wait again."""
         for check in self._under_way:
-            self._end(check, End.INTERRUPTED)
+            if not check.end:
+                self._end(check, End.INTERRUPTED)
 
     async def wait_for_running(self, seconds: float) -> None:
         """Wait for the running checks, at most this long, while `may_start` returns False."""
@@ -242,8 +243,8 @@ class Checks:
             result = self._explain(check, error)
         finally:
             del self._under_way[check]
-            if check.end:
-                task.uncancel()
+            while check.end and task.uncancel():
+                pass
         return result, self._pace.note(check.clock.charged)
 
     def _explain(self, check: Check, error: BaseException) -> CheckResult:
@@ -285,7 +286,8 @@ class Checks:
     def _look_at_checks(self) -> None:
         self._look = None
         for check in list(self._under_way):
-            if check.clock.charged > self._config.check_timeout:
+            # A cancelled check may need a moment to tidy up.
+            if check.clock.charged > self._config.check_timeout * (2 if check.end else 1):
                 self._end(check, End.TIMEOUT)
             elif not check.turn.is_slow and check.clock.is_running and check.clock.charged > self._pace.slow_seconds:
                 check.has_slowed = True

@@ -185,11 +185,15 @@ async def test_no_more_checks_wait_than_memory_allows(world: World) -> None:
 @in_world(concurrency=1, check_timeout=5.0)
 async def test_a_check_that_was_ended_leaves_nothing_behind_for_the_next_one(world: World) -> None:
     """Libraries would take it for their own cancellation."""
-    cancellations = []
+    cancellations, tidied = [], []
 
     async def check(host: str) -> None:
         if host == "a":
-            await asyncio.Event().wait()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                await asyncio.sleep(3 * ONE_LOOK)
+                tidied.append(host)
         task = asyncio.current_task()
         cancellations.append(task.cancelling() if task else None)
 
@@ -197,8 +201,33 @@ async def test_a_check_that_was_ended_leaves_nothing_behind_for_the_next_one(wor
     world.add("a", "b")
     await world.time.pass_by()
     await world.time.pass_by(6.0)
+    for _ in range(4):
+        await world.time.pass_by(ONE_LOOK)
     assert world.errors == {"a": "The check did not finish within 5 s.", "b": ""}
-    assert cancellations == [0]
+    assert (tidied, cancellations) == (["a"], [0])
+
+
+@in_world(concurrency=1, check_timeout=5.0)
+async def test_a_check_that_does_not_end_when_it_is_cancelled_is_cancelled_again(world: World) -> None:
+    async def check(host: str) -> None:
+        while host == "a" and len(cancelled) < 3:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                cancelled.append(world.time.now)
+        task = asyncio.current_task()
+        cancellations.append(task.cancelling() if task else None)
+
+    cancelled: list[float] = []
+    cancellations: list[int | None] = []
+    world.script = check
+    world.add("a", "b")
+    await world.time.pass_by()
+    for _ in range(120):
+        await world.time.pass_by(ONE_LOOK)
+    assert world.errors == {"a": "", "b": ""}
+    assert cancellations[1:] == [0]
+    assert cancelled[1] - cancelled[0] == pytest.approx(5.0, abs=0.3)
 
 
 # Slow hosts
