@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from traceback import clear_frames
 from typing import Self
 
 from batches.limits import MAX_VALIDATOR
@@ -86,7 +87,7 @@ class FeedChecker(FetchingChecker):
                     raise error
                 return await self._fetch_feed(feed_url)
             except FetchError as error:
-                failures.append(error)
+                failures.append(error.with_traceback(None))  # which would keep the response
         raise FetchError(f"its feed: {failures[0]}", failures[0].http_status) from failures[0]
 
     async def _fetch_feed(self, feed_url: str) -> CheckResult:
@@ -99,6 +100,7 @@ class FeedChecker(FetchingChecker):
         try:
             return await self._parsers.read(body)
         except Unreadable as error:
+            clear_frames(error.__traceback__)  # futures and frames that refer to each other would keep the document
             limit = self.config.max_body / 1e6
             sentence = f"the body is larger than {limit:g} MB" if response.is_cut else str(error)
             raise FetchError(sentence, response.status) from None

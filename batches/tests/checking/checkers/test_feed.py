@@ -1,5 +1,7 @@
 """A check of a profile, from its address to its stories, against a real server."""
 
+import asyncio
+import gc
 import itertools
 import json
 from datetime import UTC, datetime
@@ -9,9 +11,11 @@ import pytest
 from batches.checking.checkers import load_checker
 from batches.checking.checkers.base import ProfileToCheck, Story
 from batches.checking.checkers.feed import FeedChecker
+from batches.checking.checkers.fetch import Response
 from batches.checking.checkers.parsers import Parsers
+from batches.checking.checkers.reading import Body
 from batches.conf import Config
-from batches.tests.support.feedserver import Reply, Request
+from batches.tests.support.feedserver import WAIT_SECONDS, Reply, Request
 
 from .conftest import check, item, link, page, quick_config, rss, run_with, short
 
@@ -97,6 +101,31 @@ def test_a_version_that_cannot_be_sent_back_is_forgotten(value, server):
 
 
 # From the page to the feed
+
+
+@pytest.mark.parametrize(
+    ("address", "feed_url"), [("/small", ""), ("/large", ""), ("/page", ""), ("/page", "/large"), ("/", "/large")]
+)
+def test_a_failed_check_keeps_no_document_in_memory(address, feed_url, server):
+    """After 30 feeds of 2 MB that were none, all others waited for the memory, and nothing collected the garbage."""
+    server.answer("/small", b"nothing")
+    server.answer("/large", b"nothing" * 50_000)
+    server.answer("/page", page(link("/large") + link("/small"), " " * 100_000), headers=HTML)
+    server.answer("/", b"no page" * 50_000)
+
+    async def check_and_wait(checker: FeedChecker) -> bool:
+        gc.collect()
+        gc.disable()
+        try:
+            result = await checker.check(ProfileToCheck(1, server.url(address), feed_url and server.url(feed_url)))
+            async with asyncio.timeout(WAIT_SECONDS):  # the thread and the event loop have it for a moment
+                while any(isinstance(found, Response | Body) for found in gc.get_objects()):  # noqa: ASYNC110
+                    await asyncio.sleep(0)
+            return result.ok
+        finally:
+            gc.enable()
+
+    assert run_with(FeedChecker(quick_config()), check_and_wait) is False
 
 
 def test_a_page_leads_to_its_declared_feed_even_after_a_redirect(server):
