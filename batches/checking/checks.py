@@ -233,7 +233,7 @@ class Checks:
             with check.clock:
                 result = require_result(await self._checker.check(turn.profile))
         except HostPaused as pause:
-            turn.pause = pause
+            turn.pause = pause.with_traceback(None)  # which would keep the frames of the check
             return None, None
         except (Exception, asyncio.CancelledError) as error:
             if self._stopping and isinstance(error, asyncio.CancelledError):

@@ -1,6 +1,7 @@
 """The order of checks: slow checks, checks that wait for our resources, and paused hosts do not delay others."""
 
 import asyncio
+import weakref
 from collections.abc import Awaitable, Callable
 from unittest.mock import patch
 
@@ -384,6 +385,22 @@ async def test_the_profiles_of_a_paused_host_are_put_off_and_checked_when_its_pa
     assert world.checked == ["a", "b", "c", "a", "a", "a"]
     assert [result.ok for _, result in world.results] == [True] * 5
     assert world.checks.is_idle
+
+
+@in_world()
+async def test_a_profile_that_waits_for_the_end_of_a_pause_keeps_nothing_of_its_check_in_memory(world: World) -> None:
+    """If a list redirects to a paused host, 10,000 wait: they took 53 MB."""
+    responses: weakref.WeakSet[asyncio.Event] = weakref.WeakSet()
+
+    async def check(host: str) -> None:
+        response = asyncio.Event()
+        responses.add(response)
+        raise HostPaused(host, 10.0, BUSY)
+
+    world.script = check
+    world.add("a")
+    await world.time.pass_by()
+    assert (world.checked, len(world.checks._window), len(responses)) == (["a"], 1, 0)
 
 
 @in_world(check_timeout=1e6)
