@@ -9,7 +9,7 @@ from django.db.models.functions import Now
 
 from batches.lists.domains import domain_of
 from batches.models import Batch, BatchProfile, Host, Profile
-from batches.queue.sql import reading_in_order
+from batches.queue.sql import fetch_at_once, reading_in_order
 
 from .checkers.base import ProfileToCheck
 
@@ -27,7 +27,7 @@ def fetch_pending(
     rows = pending.filter(pk__gt=last_id, partition__in=sorted(partitions)).order_by("pk")
     columns = ("pk", "partition", "profile_id", *(f"profile__{name}" for name in CHECKED_COLUMNS))
     with reading_in_order():
-        page = list(rows.values_list(*columns)[:limit])
+        page = sorted(fetch_at_once(*rows.values_list(*columns)[:limit].query.sql_with_params(), len(columns)))
     return [(row_id, number, ProfileToCheck(*values)) for row_id, number, *values in page]
 
 

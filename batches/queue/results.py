@@ -28,7 +28,7 @@ from .sql import (
     ROW,
     as_json,
     execute,
-    fetch_all,
+    fetch_at_once,
     format_time,
     json_table,
     time_parameter,
@@ -102,13 +102,14 @@ def find_pending_rows(batch_id: uuid.UUID, run_token: uuid.UUID, profile_ids: It
         own = f"= ANY (ARRAY{own.removeprefix('IN ')})"  # read once instead of for each row
         pair = "(wanted.profile_id, %s)"
         batch_is, batch_ids = f"(row.profile_id, row.batch_id) BETWEEN {pair} AND {pair}", batch_ids * 2
-    rows = fetch_all(
+    rows = fetch_at_once(
         f"""SELECT wanted.profile_id,
                    (SELECT row.id FROM {ROW} AS row
                      WHERE row.profile_id = wanted.profile_id AND {batch_is} AND row.status = 'pending'
                        AND row.partition {own})
               FROM {json_table({"profile_id": "bigint"})} AS wanted""",
         [*batch_ids, uuid_parameter(run_token), as_json([(profile_id,) for profile_id in profile_ids])],
+        2,
     )
     return {profile_id: row_id for profile_id, row_id in rows if row_id is not None}
 

@@ -120,6 +120,19 @@ def fetch_all(sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
         return list(cursor.fetchall())
 
 
+def fetch_at_once(sql: str, parameters: Sequence[Any], width: int) -> list[Any]:
+    """The rows of a SELECT of `width` columns with numbers and texts, in any order.
+
+    SQLite returns them as one: after each row, the thread would wait until the event loop releases Python's lock.
+    """
+    if is_postgresql():
+        return list(fetch_all(sql, parameters))
+    names = ", ".join(f"c{number}" for number in range(width))
+    as_one = f"WITH found({names}) AS ({sql}) SELECT json_group_array(json_array({names})) FROM found"
+    [(rows,)] = fetch_all(as_one, parameters)
+    return list(json.loads(rows))
+
+
 @contextmanager
 def postgresql_setting(name: str, value: str) -> Iterator[None]:
     """A block of a transaction in which PostgreSQL has this setting."""

@@ -24,6 +24,7 @@ from .sql import (
     STORY,
     as_json,
     fetch_all,
+    fetch_at_once,
     format_time,
     is_postgresql,
     json_table,
@@ -79,10 +80,11 @@ def find_unknown(results: Mapping[int, CheckResult]) -> dict[int, Unknown]:
 
 
 def find_profiles_with_stories(profile_ids: Iterable[int]) -> set[int]:
-    rows = fetch_all(
+    rows = fetch_at_once(
         f"""SELECT profile_id FROM {json_table({"profile_id": "bigint"})} AS wanted
              WHERE (SELECT id FROM {STORY} AS story WHERE story.profile_id = wanted.profile_id LIMIT 1) IS NOT NULL""",
         [as_json([(profile_id,) for profile_id in profile_ids])],
+        1,
     )
     return {profile_id for (profile_id,) in rows}
 

@@ -17,11 +17,11 @@ from django.db import IntegrityError, InternalError, OperationalError, connectio
 
 from batches.batch_manager import BatchManager
 from batches.checking import checks, heartbeat, queries, slowness, window, worker
-from batches.checking.checkers.base import Checker, CheckResult, HostPaused, Story
+from batches.checking.checkers.base import Checker, CheckResult, HostPaused, ProfileToCheck, Story
 from batches.checking.checkers.politeness import HostNote, HostSlots
 from batches.checking.checks import Checks
 from batches.checking.worker import Worker
-from batches.limits import MAX_ERROR
+from batches.limits import MAX_ERROR, PARTITIONS
 from batches.lists.domains import domain_of
 from batches.models import Batch, Host, Profile, Queue, StoryResult
 from batches.queue import results
@@ -208,6 +208,31 @@ def test_the_next_page_is_read_when_half_of_the_previous_one_is_being_checked(co
     work()
     assert reads[:2] == [0, 5]
     assert row_statuses(batch) == ["ok"] * 20
+
+
+@pytest.mark.on_both_databases
+def test_profiles_are_read_as_they_are_stored():
+    odd = [
+        "\"'\\",
+        "\x01\t\r\n\x1f\x7f\x85\u2028",
+        "😀\ufffe\U0010ffff",
+        "null",
+        "true",
+        "007",
+        "1e5",
+        '["a"]',
+        '{"a": 1}',
+        " ",
+    ]
+    batch = make_batch("it", len(odd))
+    for profile, text in zip(Profile.objects.order_by("pk"), odd, strict=True):
+        Profile.objects.filter(pk=profile.pk).update(**dict.fromkeys(queries.CHECKED_COLUMNS[1:], text))
+    page = queries.fetch_pending(batch, range(PARTITIONS), 0, len(odd) + 1)
+    rows = batch.profiles.order_by("pk").values_list("pk", "partition", "profile_id", "profile__url")
+    assert page == [
+        (pk, number, ProfileToCheck(profile_id, url, *[text] * 4))
+        for (pk, number, profile_id, url), text in zip(rows, odd, strict=True)
+    ]
 
 
 def test_a_batch_is_one_run_even_if_a_page_is_read_after_all_earlier_results_are_recorded(script, configure, around):

@@ -199,7 +199,7 @@ def test_recording_finds_its_rows_by_index_in_a_big_batch(collected, manager, st
         assert manager.record_results(run.batch.pk, run.run_token, results)
     statements = [query["sql"] for query in captured][1:-1]
     for sql, (start, columns) in zip(statements, RECORDING_LOOKUPS.items(), strict=True):
-        assert sql.startswith(start)
+        assert start in sql
         lookups = find_lookups(sql)
         assert bool(lookups) == bool(columns), explain(sql)
         assert set(lookups) <= columns, explain(sql)
