@@ -35,6 +35,7 @@ from rest_framework.response import Response
 from batches.limits import MAX_KEY
 from batches.models.api import StoredResponse
 from batches.queue.refusals import Refused
+from batches.queue.sql import taking_turns
 
 from .base import BaseView, Renderer
 from .schema import HEADER, REPLAYED
@@ -182,7 +183,7 @@ def _claim_key(wanted: StoredResponse) -> tuple[StoredResponse, bool]:
 
 def _take_step(seen: StoredResponse, prepare: Prepare, finish: Finish) -> StoredResponse:
     progress = json.loads(seen.body)
-    with prepare(progress["items"][:STEP]) as run, transaction.atomic(durable=True):
+    with taking_turns(cut_log=True), prepare(progress["items"][:STEP]) as run, transaction.atomic(durable=True):
         stored = StoredResponse.objects.select_for_update(no_key=True).get(pk=seen.pk)
         if stored.body == seen.body:  # otherwise another request with the key has taken this step
             progress["outcomes"] += run()

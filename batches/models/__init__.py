@@ -27,7 +27,6 @@ from .connections import (
 from .counters import is_live
 from .feeds import ListFeed
 from .functions import ByBytes, HostOf, Minute, SecondsSince
-from .hidden import HideableQuerySet
 from .hosts import Host
 from .leases import EndedLease, Lease, Loan, Partition
 from .lists import NO_EDITION, ListProfile, ProfileList

@@ -1,5 +1,8 @@
 """One action on many batches. `queue/test_bulk` tests the order and the counts, this module the API's part."""
 
+from itertools import count
+from types import SimpleNamespace
+
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
@@ -7,6 +10,7 @@ from django.test.utils import CaptureQueriesContext
 from batches.api import idempotency, views
 from batches.batch_manager import BatchManager
 from batches.models import Batch
+from batches.queue import sql
 from batches.tests.support.factories import assert_consistent, cap_bulk
 from batches.tests.support.threads import TIMEOUT, in_thread
 
@@ -151,6 +155,18 @@ def test_with_a_key_a_few_batches_at_a_time_are_a_transaction(client, make_batch
     changes = [sqls.count('INSERT INTO "batches_batchlog"') for sqls in transactions]
     assert [number for number in changes if number] == [2, 2, 1]
     assert send(client, action, batches, key="k").content == answer.content
+
+
+@pytest.mark.databases("sqlite")
+@pytest.mark.django_db(transaction=True)
+def test_others_can_write_after_each_transaction(client, make_batch, in_steps_of_two, monkeypatch):
+    pauses = []
+    monkeypatch.setattr(sql, "time", SimpleNamespace(monotonic=count().__next__, sleep=pauses.append))
+    for key, expected in (("k", 3), (None, 5)):
+        batches = [make_batch() for _ in range(5)]
+        pauses.clear()
+        send(client, "pause", batches, key=key)
+        assert len(pauses) == expected
 
 
 @pytest.mark.django_db(transaction=True)
