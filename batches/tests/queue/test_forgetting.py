@@ -1,6 +1,7 @@
 """Forgetting a profile leaves no trace, keeps every ledger exact, and breaks no other call that stores rows for it."""
 
 import json
+from functools import partial
 
 import pytest
 from django.contrib.admin.models import LogEntry
@@ -390,6 +391,15 @@ def test_storing_a_row_for_it_keeps_it_until_then(monkeypatch, what):
     assert answer or BatchManager().forget_profile(ours.pk)
     assert naming(OURS) == set()
     assert_sound()
+
+
+@pytest.mark.parametrize("make", [partial(make_batch, queue=False), make_list], ids=["batch", "list"])
+def test_it_is_refused_and_changes_nothing_while_a_batch_or_a_list_with_it_is_being_stored(make, manager):
+    make_batch("known", 2)
+    new = make("new", 2)
+    type(new).objects.filter(pk=new.pk).update(deleted_at=Now() + contents.PREPARATION)
+    with unchanged():
+        assert manager.forget_profile(Profile.objects.get(url=OURS).pk).code == Code.BEING_ADDED
 
 
 def test_it_is_refused_when_others_store_it_again_and_again(manager, monkeypatch):
