@@ -132,14 +132,18 @@ def test_the_waiting_batches_are_paginated_and_every_section_can_be_filtered_by_
     make_waiting(12)
     batch_with("paused", name="morning 1")
     batch_with("paused", name="evening")
+    know_the_speed()
 
     def positions(**query):
-        return re.findall(r"Position (\d+)", part(client, "waiting", **query))
+        rows = part(client, "waiting", **query)
+        found = re.findall(r"Position (\d+)", rows)
+        assert rows.count("starts about") == len(found)
+        return found
 
     assert positions() == ["1", "2"]
     assert positions(p=6) == ["11", "12"]
     assert positions(q="1") == ["1", "10"]
-    assert positions(q="1", p=2) == ["11", "12"]
+    assert positions(q="1", p=2) == positions(q="1", p=9) == ["11", "12"]
     settled = part(client, "settled", q="MORN")
     assert "morning 1" in settled
     assert "evening" not in settled
@@ -386,7 +390,8 @@ def test_a_shown_move_that_would_pass_other_batches_is_refused_and_changes_nothi
     assert state() == before
 
 
-def test_a_preview_says_what_a_move_delays_and_by_how_much(client):
+def test_a_preview_says_what_a_move_delays_and_by_how_much(client, monkeypatch):
+    monkeypatch.setattr(queue_content, "SHOWN_WAITING", 2)  # the moved batch is on another page
     *_, batch, last = make_waiting(5)
     Batch.objects.update(total_profiles=1)
     assert "Delays “1”, “2”, “3” and 1 more. The time is not known yet." in preview(client, last, 1)
