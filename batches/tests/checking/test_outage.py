@@ -68,7 +68,7 @@ def test_more_than_the_share_of_the_latest_checks_on_enough_hosts_is_suspicious(
     assert watch.suspects_outage(has_ended=True) is is_suspicious_at_the_end
 
 
-def test_the_reason_has_the_numbers_and_after_a_false_alarm_they_begin_again():
+def test_the_reason_has_the_numbers_of_the_latest_checks_and_after_a_false_alarm_they_begin_again():
     watch = watch_of(143, 100, hosts=96)
     assert str(watch.describe()) == (
         "This machine seems to be offline: 143 of the last 200 checks on 96 hosts could not connect."
@@ -77,6 +77,10 @@ def test_the_reason_has_the_numbers_and_after_a_false_alarm_they_begin_again():
     for number in range(199):
         watch.note(f"{number}.example", LOST)
     assert not watch.suspects_outage(has_ended=False)
+    assert watch.has_failures
+    for number in range(200):
+        watch.note(f"{number}.example", ANSWERED)
+    assert not watch.has_failures
 
 
 # -- Asking hosts ------------------------------------------------------------------------------------------------------

@@ -235,6 +235,9 @@ def test_a_run_that_was_planned_before_the_clock_was_set_back_is_planned_again(d
     assert tick(clock) == []
     found.refresh_from_db()
     assert found.next_run_at == planned
+    assert manager.change_list(found.pk, schedule_active=False)
+    assert tick(clock) == []
+    assert manager.change_list(found.pk, schedule_active=True)
     clock.pass_(hours=2)
     assert len(tick(clock)) == 1
 

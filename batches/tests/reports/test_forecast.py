@@ -145,7 +145,9 @@ def test_a_duration_can_be_known_without_a_start(worker):
     assert [(move.later, move.others_later) for move in moves] == [(-1, None), (None, 10)]
 
 
-@pytest.mark.parametrize(("seconds_ago", "is_alive"), [(1, True), (LEASE + 5, False), (-LEASE - 5, False)])
+@pytest.mark.parametrize(
+    ("seconds_ago", "is_alive"), [(1, True), (LEASE + 5, False), (5 - LEASE, True), (-LEASE - 5, False)]
+)
 def test_a_worker_is_alive_within_the_lease_of_its_last_heartbeat(worker, seconds_ago, is_alive):
     seen(seconds_ago)
     assert forecast_queue().worker_is_alive is is_alive

@@ -137,6 +137,15 @@ def test_a_page_leads_to_its_declared_feed_even_after_a_redirect(server):
     assert (result.feed_url, result.etag) == (server.url("/blog/feed"), '"feed"')
 
 
+def test_a_result_names_the_target_of_permanent_redirects_whatever_is_there(server):
+    server.answer("/feed", rss(item(1)), headers=XML)
+    server.answer("/page", page(link("feed")), headers=HTML)
+    server.answer("/unchanged", status=304)
+    for path in ("/feed", "/page", "/unchanged"):
+        server.redirect(f"/old{path}", path, 301)
+        assert check(server.url(f"/old{path}"), etag='"5"').moved_to == server.url(path)
+
+
 def test_a_remembered_feed_is_fetched_without_its_page(server):
     server.answer("/feed", rss(item(1)))
     result = check(server.url("/"), feed_url=server.url("/feed"), etag='"feed"')

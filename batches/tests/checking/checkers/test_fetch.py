@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import gzip
+import random
 import socket
 import ssl
 import threading
@@ -168,12 +169,24 @@ def test_a_body_may_come_in_chunks_and_may_end_with_the_connection(server):
     assert fetch(server.url("/end")).body == b"abcde"
 
 
-@pytest.mark.parametrize("body", [b"x" * 300_000, [b"x" * 150_000] * 2], ids=["of known length", "in pieces"])
+@pytest.mark.parametrize(
+    "body",
+    [b"x" * 300_000, [b"x" * 150_000] * 2, gzip.compress(b"x" * 300_000)],
+    ids=["of known length", "in pieces", "packed"],
+)
 def test_a_body_is_read_until_it_is_as_large_as_allowed(body, server):
     server.answer("/", body=body, headers={"Content-Security-Policy": "a" * 20_000})
     for limit, is_cut in ((300_000, False), (299_999, True)):
         response = fetch(server.url("/"), max_body=limit)
         assert (len(response.body), response.is_cut) == (limit, is_cut)
+
+
+def test_a_packed_body_that_is_larger_than_allowed_is_cut(server):
+    content = random.Random(7).randbytes(300_000)
+    server.answer("/", body=gzip.compress(content))
+    response = fetch(server.url("/"), max_body=200_000)
+    assert response.is_cut
+    assert content.startswith(response.body)
 
 
 SLOPPY = {
