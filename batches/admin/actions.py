@@ -203,9 +203,6 @@ def show_result(request: HttpRequest, result: BulkResult, undo: str = "") -> Non
 class BatchAdminBase(ListAdmin):
     """Permissions and bulk actions, for the list of batches and for the app's own pages."""
 
-    def has_operate_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("batches.operate_batch")
-
     def has_action_permission(self, request: HttpRequest, action: str) -> bool:
         if action == Action.DELETE_BATCH:
             return self.has_delete_permission(request)

@@ -134,6 +134,9 @@ class ListAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         with override("en"):
             return super().log_deletions(request, queryset)
 
+    def has_operate_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("batches.operate_batch")
+
     def own_path(self, route: str, view: View, name: str) -> URLPattern:
         """The path of a view beside Django's own."""
         return path(route, self.admin_site.admin_view(view), name=f"batches_{self.opts.model_name}_{name}")

@@ -165,8 +165,7 @@ def details_context(request: HttpRequest, batch: Batch) -> dict[str, Any]:
     # Read the key first: a change while the rest is read then causes another read.
     key = details_key(batch, comparison.find_previous(batch))
     now = timezone.now()
-    outcomes = {"ok": batch.successful_checks, "failed": batch.failed_checks, "skipped": batch.skipped_profiles}
-    outcomes = {name: count for name, count in outcomes.items() if count or name != "skipped"}
+    outcomes = {name: count for name, count in batch.outcomes.items() if count or name != "skipped"}
     may_view_rows = request.user.has_perm("batches.view_batchprofile")
     compared = comparison.compare(batch)
     reasons = queries.count_failure_reasons(batch, SHOWN) if may_view_rows else []
@@ -174,10 +173,7 @@ def details_context(request: HttpRequest, batch: Batch) -> dict[str, Any]:
         "details_updated_at": now,
         "details_state": key,
         "chart": chart(queries.count_checks_per_minute(batch)),
-        "outcomes": [
-            {**share, "label": BatchProfile.Status(share["name"]).label}
-            for share in shares(outcomes | {"pending": batch.total_profiles - sum(outcomes.values())})
-        ],
+        "outcomes": [{**share, "label": BatchProfile.Status(share["name"]).label} for share in shares(outcomes)],
         "reasons": [(name_reason(reason), reason, count) for reason, count in reasons],
         "compared": compared,
         "can_retry": RULES[Action.RETRY_FAILED].is_offered(batch),

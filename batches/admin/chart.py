@@ -149,7 +149,7 @@ def runs_chart(latest: Iterable[Batch]) -> dict[str, Any] | None:
     slots = max(len(runs), MIN_BARS)
     places = [(run, _percent(slot / slots), _describe_run(run)) for slot, run in enumerate(runs)]
     rows: list[tuple[str, Callable[[Batch], Mapping[str, float]], Callable[[float], str]]] = [
-        (_("Profiles"), _count_outcomes, number),
+        (_("Profiles"), lambda run: run.outcomes, number),
         (_("Failed"), lambda run: {"failed": run.failed_checks}, number),
         (_("New stories"), lambda run: {"stories": run.stories_found}, number),
         (_("Run time"), lambda run: {"time": run.run_seconds}, format_duration),
@@ -160,11 +160,6 @@ def runs_chart(latest: Iterable[Batch]) -> dict[str, Any] | None:
         bars = [{"run": run, "x": x, "title": title, "parts": _pile(count(run), most)} for run, x, title in places]
         drawn.append({"name": name, "most": write(most), "bars": bars})
     return {"latest": runs[::-1], "rows": drawn, "slot": _percent(1 / slots), "first": runs[0], "last": runs[-1]}
-
-
-def _count_outcomes(run: Batch) -> dict[str, int]:
-    counts = {"ok": run.successful_checks, "failed": run.failed_checks, "skipped": run.skipped_profiles}
-    return counts | {"pending": run.total_profiles - run.completed_profiles}
 
 
 def _pile(counts: Mapping[str, float], most: float) -> list[dict[str, str]]:
@@ -179,7 +174,7 @@ def _pile(counts: Mapping[str, float], most: float) -> list[dict[str, str]]:
 
 
 def _describe_run(run: Batch) -> str:
-    counts = _count_outcomes(run)
+    counts = run.outcomes
     outcomes = ", ".join(text % {"count": number(counts[name])} for name, text in COUNTED.items() if counts[name])
     sentence = ngettext(
         "“%(run)s”, %(time)s, %(status)s: %(outcomes)s, %(count)s new story, run time %(duration)s",

@@ -95,7 +95,7 @@ class ProfileListAdmin(RefusableAdmin, LoggedAdmin):
             "title": str(row),
             "subtitle": None,
             "show_save_and_add_another": False,
-            "can_operate": request.user.has_perm("batches.operate_batch"),
+            "can_operate": self.has_operate_permission(request),
             "feeds": row.feeds.order_by("name"),
             "runs": runs_chart(row.runs.order_by("-created_at")[:MAX_RUNS]),
             "subscriptions": row.subscriptions.select_related("webhook").order_by("created_at", "pk")[:SHOWN],

@@ -21,9 +21,6 @@ from .display import number
 class RecheckAdmin(ListAdmin):
     """The list of the profiles of batches, with the action that rechecks some of them in their batch."""
 
-    def has_operate_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("batches.operate_batch")
-
     @admin.action(permissions=["operate"], description=gettext_lazy("Recheck selected failed profiles"))
     def recheck_selected(self, request: HttpRequest, rows: QuerySet[BatchProfile]) -> HttpResponse | None:
         failed = rows.filter(status=BatchProfile.Status.FAILED).order_by("pk")

@@ -131,13 +131,18 @@ class FilterSet(filters.FilterSet):  # type: ignore[misc]
         return form
 
 
-class BulkFilters(FilterSet):
-    status = ChoicesFilter(Batch.Status.choices)
+class NamedFilters(FilterSet):
+    """The filters of batches and of lists."""
+
     priority = IntegerFilter(min_value=MIN_PRIORITY, max_value=MAX_PRIORITY, help_text="Exactly this priority.")
     checker = filters.CharFilter(max_length=MAX_CHECKER, help_text="The name of the checker.")
     name = filters.CharFilter(lookup_expr="icontains", max_length=MAX_NAME, help_text=f"Part of the name; {ANY_CASE}")
     created_after = MomentFilter("created_at", "gte")
     created_before = MomentFilter("created_at", "lte")
+
+
+class BulkFilters(NamedFilters):
+    status = ChoicesFilter(Batch.Status.choices)
     completed_after = MomentFilter("completed_at", "gte")
     completed_before = MomentFilter("completed_at", "lte")
     list = filters.UUIDFilter(help_text="The list that the batch is a run of.")
@@ -151,12 +156,7 @@ class BatchFilters(BulkFilters):
     )
 
 
-class ListFilters(FilterSet):
-    priority = IntegerFilter(min_value=MIN_PRIORITY, max_value=MAX_PRIORITY, help_text="Exactly this priority.")
-    checker = filters.CharFilter(max_length=MAX_CHECKER, help_text="The name of the checker.")
-    name = filters.CharFilter(lookup_expr="icontains", max_length=MAX_NAME, help_text=f"Part of the name; {ANY_CASE}")
-    created_after = MomentFilter("created_at", "gte")
-    created_before = MomentFilter("created_at", "lte")
+class ListFilters(NamedFilters):
     scheduled = FlagFilter(
         "next_run_at", "isnull", exclude=True, help_text="Whether the list has a schedule that is on."
     )

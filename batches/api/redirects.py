@@ -18,7 +18,7 @@ from batches.reports.queries import match_host
 
 from .access import ACCEPT, VIEW_REDIRECTS
 from .batch_requests import AcceptBody
-from .calls import LIST, ListViewSet, ManagerView, parse_body
+from .calls import LIST, ListViewSet, ManagerView, parse_body, sum_up
 from .filters import RedirectFilters
 from .schema import describe
 from .serializers import AcceptedSerializer, AcceptOutcomeSerializer, RedirectSerializer
@@ -76,12 +76,6 @@ class Redirects(ManagerView, ListViewSet[Redirect]):
 
 def render(pk: int, result: AcceptedRedirect | Refusal) -> Any:
     return AcceptOutcomeSerializer({"id": pk, "result": result}).data
-
-
-def sum_up(outcomes: list[Any], left: int) -> dict[str, Any]:
-    """In the form of `AcceptedSerializer`."""
-    done = sum(outcome["code"] is None for outcome in outcomes)
-    return {"done": done, "refused": len(outcomes) - done, "left": left, "outcomes": outcomes}
 
 
 def plan(pk: int, found: Any) -> AcceptedRedirect | Refusal:

@@ -41,7 +41,7 @@ from .batch_requests import (
     StartBody,
     UndoBody,
 )
-from .calls import ManagerView, OneThing, parse_body
+from .calls import ManagerView, OneThing, parse_body, sum_up
 from .conditional import make_queue_etag, matching, respond_conditionally
 from .filters import BatchFilters
 from .pagination import KeysetPagination
@@ -249,7 +249,7 @@ class BatchViewSet(ListModelMixin, OneThing[Batch]):
             with preparing as prepared:
                 yield lambda: render_outcomes(run_bulk(self.manager, bulk_action, ids, prepared=prepared, **values))
 
-        return self.run_steps_once(select, prepare, sum_up_outcomes)
+        return self.run_steps_once(select, prepare, sum_up)
 
 
 class QueueViewSet(ManagerView, ViewSet):
@@ -303,9 +303,3 @@ class NothingHere(BaseView):
 
 def render_outcomes(result: BulkResult) -> list[Any]:
     return list(OutcomeSerializer(result.outcomes, many=True).data)
-
-
-def sum_up_outcomes(outcomes: list[Any], left: int) -> dict[str, Any]:
-    """In the form of `BulkSerializer`."""
-    done = sum(outcome["ok"] for outcome in outcomes)
-    return {"done": done, "refused": len(outcomes) - done, "left": left, "outcomes": outcomes}

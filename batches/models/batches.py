@@ -262,6 +262,12 @@ class Batch(models.Model):
         return max(self.leases.values_list("lease_at", flat=True), default=None) if is_running else None
 
     @property
+    def outcomes(self) -> dict[str, int]:
+        """The number of its profiles by the status of their rows, those that are not checked yet last."""
+        counts = {str(status): getattr(self, counter) for status, counter in COUNTER_OF.items()}
+        return counts | {BatchProfile.Status.PENDING.value: self.total_profiles - self.completed_profiles}
+
+    @property
     def percent(self) -> int:
         """The percentage, rounded down, so that 100 means that everything is checked."""
         return 100 * self.completed_profiles // self.total_profiles if self.total_profiles else 0

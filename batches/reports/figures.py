@@ -82,9 +82,7 @@ def describe_run() -> Iterator[Metric]:
     running = Batch.objects.running().first()
     if running is None:
         return
-    profiles = {outcome: getattr(running, counter) for outcome, counter in COUNTERS.items()}
-    profiles["pending"] = running.total_profiles - running.completed_profiles
-    yield gauges("run_profiles", "Profiles of the running batch by outcome.", "outcome", profiles)
+    yield gauges("run_profiles", "Profiles of the running batch by outcome.", "outcome", running.outcomes)
     yield gauge("run_seconds", "Seconds that workers have spent on it.", running.run_seconds)
     takeovers = BatchLog.objects.filter(batch=running, action=Action.TAKE_OVER).count()
     yield gauge("run_takeovers", "How often it was taken over from a worker without heartbeat.", takeovers)
