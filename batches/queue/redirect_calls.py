@@ -12,6 +12,7 @@ from batches.text import Sentence
 from .editions import require_settled
 from .lists import ListCalls, lock_lists_with
 from .refusals import NO_REDIRECT, Code, Refusal, Refused, refusable
+from .sql import paced
 from .values import as_number, find_row
 
 
@@ -66,7 +67,7 @@ class RedirectCalls(ListCalls):
 
     def accept_redirects(self, proposals: Iterable[Redirect]) -> list[AcceptedRedirect | Refusal]:
         """Accept each in a separate transaction, if it has not changed since it was read."""
-        return [self.accept_redirect(found.pk, expected_url=found.url) for found in proposals]
+        return [self.accept_redirect(found.pk, expected_url=found.url) for found in paced(proposals)]
 
 
 def find_proposal(redirect_id: object) -> Redirect:

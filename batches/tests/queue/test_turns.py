@@ -11,7 +11,17 @@ from batches.models import Action, Batch, BatchLog
 from batches.queue import contents, resets, sql
 from batches.queue.bulk import run_bulk, undo_changes
 from batches.queue.sql import paced, taking_turns
-from batches.tests.support.factories import failed, make_batch, make_waiting, ok, profile_ids, record, start_run, urls
+from batches.tests.support.factories import (
+    failed,
+    make_batch,
+    make_waiting,
+    ok,
+    profile_ids,
+    propose_redirect,
+    record,
+    start_run,
+    urls,
+)
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.databases("sqlite")]
 
@@ -97,6 +107,9 @@ CALLS = {
     "delete": lambda manager, run: manager.delete_batch(run.batch.pk),
     "record": record_each,
     "pause many and undo": lambda manager, run: pause_and_undo(manager),
+    "accept many": lambda manager, run: all(
+        manager.accept_redirects([propose_redirect(url, url + "new") for url in urls(10)])
+    ),
     "delete many": lambda manager, run: change_many(manager, Action.DELETE_BATCH),
 }
 
