@@ -101,6 +101,8 @@ class ScheduleCalls(QueueWriter):
         """
         moment = moment or timezone.now()
         self._plan_earlier(moment)
+        if not ProfileList.objects.due(moment).exists():  # the usual case, in a fifth of the time of `find_due`
+            return []
         planned = self._plan_runs(find_due(moment), moment)
         made, revealed = insert_hidden_runs(planned), list[uuid.UUID]()
         try:
