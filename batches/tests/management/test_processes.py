@@ -96,23 +96,6 @@ def test_redirects_into_the_domain_of_another_process_keep_to_its_limit(processe
     assert_consistent()
 
 
-@pytest.mark.parametrize("processes", [2, pytest.param(4, marks=pytest.mark.exhaustive)])
-def test_processes_share_a_batch(processes, farm, commands):
-    batch = batch_on(farm, 240)
-    with silent(farm, 240):
-        command = commands.start("batchworker", f"--processes={processes}")
-        command.wait_for(lambda: len(workers_of(batch)) == processes)
-    command.wait_for(is_done(batch))
-    assert row_statuses(batch) == ["ok"] * 240
-    assert_polite(farm)
-    assert_consistent()
-    second = batch_on(farm, name="second")
-    command.wait_for(is_done(second))
-    command.signal(signal.SIGTERM)
-    assert command.wait() == 0
-    assert_consistent()
-
-
 @pytest.mark.databases("postgresql")
 def test_a_worker_keeps_no_connection_that_it_needs_no_longer(commands):
     """Its main thread has only compared the migrations. Of a hundred connections, each idle worker held a third one."""
