@@ -63,14 +63,15 @@ def check_project(**kwargs: Any) -> list[CheckMessage]:
 
 @register(TAG)
 def check_executor(**kwargs: Any) -> list[CheckMessage]:
-    try:
-        executor = get_config().executor
-    except ImproperlyConfigured:
-        return []  # batches.E001 reports that
-    if executor != "celery" or find_spec("celery") is not None:
+    if _read_setting("EXECUTOR") != "celery" or find_spec("celery") is not None:
         return []
     problem = "BATCHES['EXECUTOR'] is 'celery', but Celery is not installed."
     return [Error(problem, hint=f"Run: {install_command('celery')}", id="batches.E008")]
+
+
+def _read_setting(key: str) -> Any:
+    """`get_config` would raise what batches.E001 reports."""
+    return getattr(settings, "BATCHES", {}).get(key)
 
 
 @register(TAG)
@@ -111,7 +112,7 @@ def check_sqlite(**kwargs: Any) -> list[CheckMessage]:
 @register(Tags.database)
 def check_base_url(databases: Sequence[str] | None = None, **kwargs: Any) -> list[CheckMessage]:
     """A database check. Messages without links are sent, too."""
-    if "default" not in (databases or ()) or get_config().base_url or not _has_subscriptions():
+    if "default" not in (databases or ()) or _read_setting("BASE_URL") or not _has_subscriptions():
         return []
     problem = "There are subscriptions, but BATCHES_BASE_URL is not set: their messages have no links."
     hint = "Set it to the address at which people reach the site, such as https://batches.example.org."

@@ -158,6 +158,8 @@ def test_subscriptions_without_an_address_for_their_links_are_reported(settings)
     (warning,) = check_base_url(databases=["default"])
     assert (warning.id, "BATCHES_BASE_URL" in warning.msg) == ("batches.W003", True)
     assert check_base_url(databases=None) == []
+    settings.BATCHES = {"COLOUR": "red"}  # batches.E001 reports it
+    assert [warning.id for warning in check_base_url(databases=["default"])] == ["batches.W003"]
     settings.BATCHES = {"BASE_URL": "https://batches.example.org/site"}
     assert check_base_url(databases=["default"]) == []
 
