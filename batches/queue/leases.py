@@ -24,7 +24,6 @@ from .partitions import (
     lease_free_partitions,
     leased_partitions,
     note_under_way,
-    note_wanted,
 )
 from .refusals import Fenced
 from .sql import reading_in_order
@@ -107,7 +106,7 @@ def join_run(batch: Batch, worker: str, processes: int) -> ClaimedRun | None:
         create_missing_partitions(batch)
     is_left = not is_alone or batch.partitions.exists()
     if is_left and not free_partitions(batch.pk).exists():
-        note_wanted()
+        Queue.objects.update(wanted_at=Now())
         return None
     lease = Lease.objects.create(batch=batch, worker=worker, version=__version__, lease_at=Now())
     lease_free_partitions(lease, processes)

@@ -303,7 +303,8 @@ class ListCalls(QueueWriter):
         def reveal() -> Batch:
             with Queue.objects.locked():
                 require_no_run(find_list(list_id))
-                return self._reveal(batch, Action.RUN_LIST, copied, previous=find_latest_run(found))
+                latest = Batch.objects.filter(list=found).order_by("-created_at").first()
+                return self._reveal(batch, Action.RUN_LIST, copied, previous=latest)
 
         with hidden(batch):
             copied = copy_list_profiles(found.pk, batch)
@@ -397,10 +398,6 @@ def new_batch_of(source: ProfileList | Batch, id: uuid.UUID | None = None) -> Ba
         count_first=source.count_first,
         list=source if isinstance(source, ProfileList) else None,
     )
-
-
-def find_latest_run(found: ProfileList) -> Batch | None:
-    return Batch.objects.filter(list=found).order_by("-created_at").first()
 
 
 def require_no_run(found: ProfileList) -> None:

@@ -103,11 +103,6 @@ def end_checks(worker: str) -> None:
     EndedLease.objects.filter(worker=worker).delete()
 
 
-def note_wanted() -> None:
-    """Note that a worker found no free partition."""
-    Queue.objects.update(wanted_at=Now())
-
-
 def are_wanted(batch: Batch) -> bool:
     """Whether a worker needs partitions of this batch, and all are leased."""
     is_recent = Queue.objects.filter(wanted_at__gt=Now() - timedelta(seconds=WANTED_SECONDS))
