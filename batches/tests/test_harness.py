@@ -1,4 +1,4 @@
-"""The base of all other tests: the database that a name says, and the choice of databases."""
+"""The base of all other tests: the database that a name says, the choice of databases, and no unnoticed skips."""
 
 from collections import Counter
 
@@ -6,7 +6,7 @@ import pytest
 from django.core.management import call_command
 from django.db import connection
 
-from batches.tests.conftest import FOUND, VENDORS, find_pairs, find_repetitions, vendor_of
+from batches.tests.conftest import FOUND, VENDORS, find_pairs, find_repetitions, skip_or_fail, vendor_of
 
 
 @pytest.mark.django_db
@@ -19,6 +19,17 @@ def test_a_test_runs_on_the_database_that_its_name_says(vendor, request):
 def test_the_system_checks_pass(settings):
     settings.SILENCED_SYSTEM_CHECKS = ["batches.W002"]  # depends on the machine's SQLite
     call_command("check", fail_level="WARNING", databases=["default"])
+
+
+@pytest.mark.parametrize(
+    ("ci", "outcome"), [("", pytest.skip.Exception), ("true", pytest.fail.Exception), ("1", pytest.fail.Exception)]
+)
+def test_tests_without_their_database_are_skipped_but_fail_under_ci(ci, outcome, monkeypatch):
+    monkeypatch.setenv("CI", ci)
+    # Both kinds are caught: an unexpected skip would only skip this test.
+    with pytest.raises((pytest.skip.Exception, pytest.fail.Exception), match="no server") as raised:
+        skip_or_fail("no server")
+    assert raised.type is outcome
 
 
 # -- The choice of databases: `make test` runs every test on one at least, and half of them on each ------------------

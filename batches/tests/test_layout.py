@@ -164,3 +164,53 @@ def fields_written(call: ast.Call) -> set[str]:
     values = [*call.args, *(keyword.value for keyword in call.keywords)]
     texts = {inner.value for value in values for inner in ast.walk(value) if isinstance(inner, ast.Constant)}
     return STATE & (texts | {keyword.arg for keyword in call.keywords})
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "is_allowed"),
+    [
+        ("reports.queries", "from ..models import Batch", True),
+        ("checking.checkers.feed", "from .base import Checker\nfrom ...conf import Config\nimport aiohttp", True),
+        ("api.views", "from django.db import transaction", True),
+        ("queue.leases", "from .. import batch_manager", False),
+        ("models.batches", "def save():\n    from batches.batch_manager import BatchManager", False),
+        ("reports.queries", "import batches.checking.worker", False),
+        ("checking.checkers.feed", "from ...models import Profile", False),
+        ("lists.opml", "if TYPE_CHECKING:\n    from ..models import Profile", False),
+        ("conf", "from django.db import models", False),
+        ("admin.queue", "from ..api.serializers import BatchSerializer", False),
+        ("checking.worker", "from batchproject import settings", False),
+        ("checking.worker", "from ..no_such_part import x", False),
+    ],
+)
+def test_imports_that_point_up_or_sideways_are_found(module, source, is_allowed):
+    names = module.split(".")
+    breaches = import_breaches(source, part_of(names), ".".join((PACKAGE.name, *names[:-1])))
+    assert len(breaches) == (0 if is_allowed else 1)
+
+
+WRITES = (
+    "batch.status = Status.DONE",
+    "batch.position += 1",
+    "setattr(batch, 'status', 'done')",
+    "await batches.aupdate(position=None)",
+    "batches.update(**{'status': 'done'})",
+    "batch.save(update_fields=['name', 'status'])",
+    "Batch.objects.bulk_update(batches, ['position'])",
+    "Batch.objects.update_or_create(pk=1, defaults={'status': 'done'})",
+    "Batch(name='a', position=1)",
+    "cursor.execute('UPDATE batch SET error = %s, status = %s')",
+    "cursor.execute(f'UPDATE {table} SET \"position\" = 0')",
+)
+READS = (
+    "status = batch.status",
+    "Batch.objects.filter(status='done', position=None).update(name='a')",
+    "batch.save(update_fields=['name'])",
+    "Response(status=404)",
+    "cursor.execute(\"UPDATE row SET error = '' WHERE status = 'pending'\")",
+)
+
+
+@pytest.mark.parametrize("source", WRITES + READS)
+def test_each_write_of_state_is_found_and_no_read(source):
+    assert len(state_writes(source)) == (source in WRITES)
