@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from batches import __version__
+
 USAGE = """\
 batches {version} checks lists of public profiles regularly, and reports new stories.
 
@@ -35,7 +37,7 @@ def main() -> None:
             case [] | ["help"] | ["--help"] | ["-h"]:
                 print_usage()
             case ["version"] | ["--version"]:
-                print_version()
+                print(f"batches {__version__}")
             case ["help", "--all"]:
                 execute(["batches", "help"])
             case arguments:
@@ -70,17 +72,9 @@ def write_output() -> None:
 
 
 def print_usage() -> None:
-    from batches import __version__
-
     from .installation import find_data_directory
 
     print(USAGE.format(version=__version__, directory=find_data_directory()), end="")
-
-
-def print_version() -> None:
-    from batches import __version__
-
-    print(f"batches {__version__}")
 
 
 def execute(line: Sequence[str], prepare: Callable[[], None] = lambda: None) -> None:

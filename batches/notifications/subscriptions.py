@@ -1,6 +1,6 @@
 """Stores the messages of subscriptions in the transaction of the change, in constant time, without their content.
 
-`messages` reads the content afterwards.
+`message_data` reads the content afterwards.
 """
 
 import uuid

@@ -34,7 +34,9 @@ class Command(ActionCommand):
         if bool(ids) == takes_all or (ids and host):
             raise CommandError("Name the redirects by their IDs, or use --all (with --host for those at one host).")
         if dry_run:
-            self.report_plan([*self.find(host)] if takes_all else self.find_all(ids), as_json)
+            found = [*self.find(host)] if takes_all else self.find_all(ids)
+            self.print_things(as_json, found, public_fields.REDIRECT, REDIRECTS, "Nothing to accept.")
+            self.stderr.write("Dry run: nothing was saved.")
             return
         if takes_all:
             results = self.manager.accept_redirects(self.find(host))
@@ -48,10 +50,6 @@ class Command(ActionCommand):
             self.print_lines(printable(str(result)) for result in accepted)
             self.stdout.write(f"{pluralise(len(accepted), 'redirect')} accepted.")
         self.report_refused(refused)
-
-    def report_plan(self, redirects: list[Redirect], as_json: bool) -> None:
-        self.print_things(as_json, redirects, public_fields.REDIRECT, REDIRECTS, "Nothing to accept.")
-        self.stderr.write("Dry run: nothing was saved.")
 
     def find(self, host: str | None) -> QuerySet[Redirect]:
         return self.filter_by_host(Redirect.objects.proposed(), "profile__url", host)
