@@ -1,6 +1,7 @@
 """Base classes of the admin's lists, and of the views beside them."""
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from functools import partial
 from hashlib import sha256
 from operator import attrgetter
@@ -36,6 +37,8 @@ from . import display
 
 View = Callable[..., HttpResponseBase]
 
+#: The number of rows that take no time to sort.
+MOST_SORTED = 10_000
 #: Rows and refusals that a question and its result show.
 SHOWN = 20
 
@@ -80,13 +83,14 @@ def identify_rows(rows: Iterable[Any], *fields: str) -> str:
 class OrderedPaginator(Paginator):  # type: ignore[type-arg]
     """For rows that an index has in the order of their pages: all rows, and those of each batch or list.
 
-    It finds the keys of a page first: databases would join each row of the previous pages, 0.4 s for 400,000.
+    It finds the keys of a page first: databases would join each row of the previous pages, 0.4 s for 400,000. Few rows
+    may be sorted: those of a profile have no index in that order, in which all rows would be read, 0.6 s for 1,400,000.
     """
 
     def page(self, number: int | str) -> Any:
         page: Any = super().page(number)
         rows: Any = self.object_list
-        with reading_in_order():
+        with reading_in_order() if self.count > MOST_SORTED else nullcontext():
             keys = list(page.object_list.values_list("pk", flat=True))
         page.object_list = rows.filter(pk__in=keys)
         return page

@@ -5,10 +5,13 @@ from functools import partial
 import pytest
 from django.urls import reverse
 
+from batches.admin.records import BatchProfileAdmin
 from batches.batch_manager import BatchManager
 from batches.models import Batch, BatchProfile, Profile, Webhook
 
-from ..support.factories import make_list, ok, run_list
+from ..reports.test_queries import count_rows_read
+from ..support.factories import make_batch, make_list, ok, profile_ids, run_list
+from ..support.tables import statements_of
 from .conftest import MODELS, NUMBERS, QUEUE, QUEUE_LIVE, address, batch_with, page_of, queries_of, story
 
 pytestmark = pytest.mark.django_db
@@ -77,3 +80,16 @@ def test_the_page_of_a_profile_takes_no_more_queries_after_more_checks(client):
     before = count()
     check_again(8)
     assert count() == before <= 14
+
+
+@pytest.mark.databases("postgresql")
+def test_the_checks_of_a_profile_are_found_without_reading_those_of_others(client, monkeypatch, statistics):
+    """An index has them, but not in the order of the list: in that order, all rows would be read."""
+    monkeypatch.setattr(BatchProfileAdmin, "list_per_page", 1)
+    batch = make_batch(profiles=2_000, queue=False)
+    assert BatchManager().repeat_batch(batch.pk)
+    statistics()
+    url = f"{address(BatchProfile, 'changelist')}?profile__id__exact={profile_ids(batch)[0]}"
+    for sql in statements_of(partial(client.get, url)):
+        if "batchprofile" in sql or sql.startswith("SET LOCAL"):
+            assert count_rows_read(sql) <= 2, sql
