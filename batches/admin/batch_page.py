@@ -1,7 +1,7 @@
 """A batch's page: its live part, the details with charts and comparison, its buttons and its exports.
 
-The details read every row of the batch: 0.6 s for a million rows, and 1.4 s more to compare a repeat. The page of a
-large batch therefore opens without them; the script fetches them when something has changed.
+The details read every row of the batch: 0.2 s for 400,000 rows on PostgreSQL, and 0.6 s more to compare a repeat. The
+page of a large batch therefore opens without them; the script fetches them when something has changed.
 """
 
 from typing import Any

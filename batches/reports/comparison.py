@@ -66,8 +66,8 @@ def compare(batch: Batch) -> Comparison | None:
     previous = find_previous(batch)
     if previous is None:
         return None
-    # One join of all rows: a lookup for each takes 1.6 times as long on PostgreSQL, and 1.4 times on SQLite. With older
-    # statistics, PostgreSQL would join them in a loop, and read the whole batch for each row.
+    # One join of all rows: a lookup for each takes more than 1.5 times as long. With older statistics, PostgreSQL would
+    # join them in a loop, and read the whole batch for each row.
     with postgresql_setting("enable_nestloop", "off"):
         pairs = fetch_all(
             f"""SELECT before.status, now.status, COUNT(*) FROM {ROW} AS now

@@ -72,7 +72,7 @@ class ComparedRun:
 def compare_runs_of_today() -> list[ComparedRun]:
     """The latest run of each list, those with the largest increase of failures first.
 
-    Three queries, and one more if a batch repeats one that repeats one that was not done.
+    Three queries, and one more for each repeated batch in a row that was not done.
     """
     start = start_of_day()
     done = Batch.objects.filter(status=Batch.Status.DONE)
