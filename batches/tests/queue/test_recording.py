@@ -184,7 +184,7 @@ def test_a_missing_or_too_long_story_id_is_replaced_with_a_stable_hash_of_the_co
 
 
 @pytest.mark.parametrize(
-    "story_id", ["x" * 255, "ü" * 255, "💥" * 255, " ", "a'b\"c\\d%s%(x)s{}", "\u2028\x01\x7f", "\u202ex"]
+    "story_id", ["x" * 255, "ü" * 255, "💥" * 255, " ", "a'b\"c\\d%s%(x)s{}", "\u2028\x01\x7f", "\x7f", "\u202ex"]
 )
 def test_a_story_id_that_fits_is_stored_unchanged(story_id, run):
     record_one(run, ok(story_id))

@@ -95,6 +95,7 @@ def test_a_schedule_is_set_changed_and_switched_off_and_on(manager, clock):
     assert manager.change_list(found.pk, schedule_active=True)
     found.refresh_from_db()
     assert found.next_run_at == datetime(2026, 6, 12, 6, 30, tzinfo=UTC)  # nothing is caught up
+    assert manager.change_list(found.pk, schedule="0," * 45 + "30 6 * * *")  # of as many characters as possible
     assert manager.change_list(found.pk, schedule="")
     found.refresh_from_db()
     assert (found.next_run_at, found.schedule_in_words) == (None, "")
