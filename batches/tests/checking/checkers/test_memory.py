@@ -147,6 +147,26 @@ def test_waiting_for_memory_is_not_charged(server, monkeypatch):
             assert len((await waiting).body) == size
 
 
+def test_a_check_that_ends_while_its_body_waits_to_be_unpacked_releases_its_memory(server, monkeypatch):
+    server.answer("/", gzip.compress(random.Random(1).randbytes(20_000)))
+
+    @with_checker(max_body=5_000_000)
+    async def _(checker: HttpChecker) -> None:
+        waits, memory = asyncio.Event(), checker._client.memory
+
+        async def wait_for_ever(share: Share, size: int) -> None:
+            waits.set()
+            await asyncio.Event().wait()
+
+        monkeypatch.setattr(Share, "wait_to_grow", wait_for_ever)
+        free, fetching = memory.free, asyncio.create_task(checker.fetch(server.url("/")))
+        await waits.wait()
+        assert memory.free < free
+        fetching.cancel()
+        await asyncio.wait([fetching])
+        assert memory.free == free
+
+
 @pytest.mark.parametrize(("packed_to", "waits"), [("a third", 0), ("a hundredth", 20)])
 def test_only_tightly_compressed_bodies_wait_for_memory_up_to_the_limit(server, monkeypatch, packed_to, waits):
     """Once all did: of 500 feeds, eight could be unpacked at once."""
