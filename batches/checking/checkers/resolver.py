@@ -28,6 +28,8 @@ PATIENCE = 0.1
 #: again.
 CACHE_SECONDS = 60.0
 MAX_CACHED = 20_000
+#: Lookups after which c-ares forgets its answers. It would keep all of them for up to an hour, in 2.7 kB a name.
+MAX_CACHED_BY_ARES = 1000
 # libcurl alternates between the two families. c-ares would open a socket to each address, only to sort them.
 NO_SORT = 1 << 7
 
@@ -54,6 +56,7 @@ class Resolver:
         self._known: dict[str, Known] = {}
         self._under_way: dict[str, asyncio.Task[Known]] = {}
         self._room = asyncio.Semaphore(MAX_AT_ONCE)
+        self._lookups = 0
 
     async def close(self) -> None:
         tasks = list(self._under_way.values())
@@ -88,6 +91,9 @@ class Resolver:
 
     async def _ask(self, name: str) -> Known:
         answer, began = None, monotonic()
+        self._lookups += 1
+        if self._lookups % MAX_CACHED_BY_ARES == 0:
+            self._dns._channel.reinit()
         try:
             async with self._room:
                 answer = self._dns.getaddrinfo(name, flags=NO_SORT)
