@@ -66,7 +66,7 @@ def parse_date(text: str) -> datetime | None:
     if not 8 <= len(text) <= MAX_DATE:
         return None
     try:
-        date = _read_rfc822(text) or _read_iso(text) or _read_any(" ".join(text.split()))
+        date = _read_iso(text) or _read_rfc822(text) or _read_any(" ".join(text.split()))
     except (ValueError, OverflowError):
         return None
     return date if date is not None and FIRST_YEAR <= date.year <= LAST_YEAR else None
