@@ -15,7 +15,8 @@ from functools import partial
 
 from batches.checking.checkers.base import FetchError
 from batches.checking.checkers.client import Client
-from batches.checking.checkers.fetch import REDIRECTS, describe_status, parse_retry_after
+from batches.checking.checkers.fetch import REDIRECTS, describe_status
+from batches.checking.checkers.politeness import parse_retry_after
 from batches.checking.checkers.target import parse_url
 from batches.conf import Config
 from batches.limits import MAX_ERROR

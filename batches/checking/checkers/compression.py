@@ -32,7 +32,7 @@ def unpack(body: bytes, encodings: str, limit: int) -> Unpacked:
     """
     result = Unpacked(body)
     for layer in range(MAX_LAYERS):
-        method = choose(result.body, "" if layer else encodings)
+        method = choose_method(result.body, "" if layer else encodings)
         unpacked = collect(method(result.body), limit) if method else None
         if not unpacked or not unpacked.body:
             break
@@ -40,11 +40,8 @@ def unpack(body: bytes, encodings: str, limit: int) -> Unpacked:
     return result
 
 
-def is_packed(body: bytes, encodings: str) -> bool:
-    return choose(body, encodings) is not None
-
-
-def choose(body: bytes, encodings: str) -> Callable[[bytes], Iterator[bytes]] | None:
+def choose_method(body: bytes, encodings: str) -> Callable[[bytes], Iterator[bytes]] | None:
+    """The function that decompresses the body; None if it is not compressed."""
     if body.startswith((b"<", b"{")):  # a document, whatever the header says
         return None
     if body.startswith(GZIP):

@@ -6,8 +6,6 @@ import weakref
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from http.client import responses
 from typing import Self
 
@@ -17,8 +15,9 @@ from batches.lists.domains import domain_of_host
 from .base import TOO_LATE, Checker, CheckResult, FetchError, NoAnswer, ProfileToCheck, Unreachable
 from .client import Client, RawResponse, Transfer
 from .clock import Clock, charged_seconds, not_charged
-from .compression import Unpacked, is_packed, unpack
+from .compression import Unpacked, choose_method, unpack
 from .memory import SMALL_BYTES
+from .politeness import parse_retry_after
 from .target import Target, parse_url
 
 ACCEPT = "application/atom+xml, application/rss+xml, application/feed+json, text/html;q=0.9, */*;q=0.8"
@@ -125,7 +124,7 @@ class FetchingChecker(Checker):
                 raw = await self._request(transfer, target, lines, read_body)
                 if raw.status not in REDIRECTS:
                     encodings = raw.headers.get("Content-Encoding", "")
-                    if is_packed(raw.body, encodings):
+                    if choose_method(raw.body, encodings):
                         raw = await self._unpack(raw, encodings)
                     return make_response(raw, target.url, is_moved=bool(statuses) and statuses <= PERMANENT)
                 statuses.add(raw.status)
@@ -197,15 +196,3 @@ def find_redirect_target(raw: RawResponse, base: Target) -> Target:
 
 def describe_status(status: int) -> str:
     return f"answered {status} {PHRASES.get(status, '')}".rstrip()
-
-
-def parse_retry_after(value: str) -> float:
-    """Return the seconds to wait, from a Retry-After header in seconds or as an HTTP date; 0 if it is neither."""
-    value = value.strip()
-    if value.isascii() and value.isdigit():
-        return float(value[:9])
-    try:
-        date = parsedate_to_datetime(value)
-        return max(0.0, (date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
-    except (ValueError, OverflowError):
-        return 0.0

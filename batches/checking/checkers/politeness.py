@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from math import isnan
 from time import monotonic
 from typing import NamedTuple
@@ -182,3 +184,15 @@ class HostSlots:
             oldest = next(iter(self._manners))
             del self._manners[oldest]
             self._changed.discard(oldest)
+
+
+def parse_retry_after(value: str) -> float:
+    """Return the seconds to wait, from a Retry-After header in seconds or as an HTTP date; 0 if it is neither."""
+    value = value.strip()
+    if value.isascii() and value.isdigit():
+        return float(value[:9])
+    try:
+        date = parsedate_to_datetime(value)
+        return max(0.0, (date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
+    except (ValueError, OverflowError):
+        return 0.0

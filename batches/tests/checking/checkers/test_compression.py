@@ -8,7 +8,7 @@ import brotli
 import pytest
 import zstandard
 
-from batches.checking.checkers.compression import STEP, Unpacked, is_packed, unpack
+from batches.checking.checkers.compression import STEP, Unpacked, choose_method, unpack
 
 PLAIN = b"<rss>" + b"hello " * 50_000 + b"</rss>"
 RAW_DEFLATE = zlib.compress(PLAIN, wbits=-15)
@@ -35,7 +35,7 @@ UNPACKED = {
 @pytest.mark.parametrize(("encodings", "body"), UNPACKED.values(), ids=UNPACKED)
 def test_the_bytes_decide_how_a_body_is_unpacked(encodings, body):
     assert unpack(body, encodings, len(PLAIN)) == Unpacked(PLAIN)
-    assert is_packed(body, encodings) is (body != PLAIN)
+    assert bool(choose_method(body, encodings)) is (body != PLAIN)
 
 
 def test_the_end_of_a_body_is_unpacked_when_zlib_holds_back_output_of_bytes_that_it_has_taken():

@@ -8,8 +8,6 @@ import socket
 import ssl
 import threading
 import zlib
-from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime
 from pathlib import Path
 
 import pycurl
@@ -19,7 +17,7 @@ from batches.checking.checkers import client
 from batches.checking.checkers import fetch as fetch_module
 from batches.checking.checkers.base import FetchError, ProfileToCheck, Unreachable
 from batches.checking.checkers.client import explain_fault
-from batches.checking.checkers.fetch import Response, parse_retry_after
+from batches.checking.checkers.fetch import Response
 from batches.checking.checkers.http import HttpChecker
 from batches.conf import Config
 from batches.tests.support.feedserver import FeedServer, Reply
@@ -390,20 +388,3 @@ def test_the_wait_before_a_retry_doubles(server, monkeypatch):
     server.answer("/", status=500)
     failure_of(server.url("/"), retries=3)
     assert [0.5 * 2**n * 0.5 <= wait <= 0.5 * 2**n * 1.5 for n, wait in enumerate(waits)] == [True] * 3
-
-
-SECONDS = {"5": 5, " 120 ": 120, "0": 0, "": 0, "-5": 0, "5.5": 0, "soon": 0, "٥": 0, "9" * 400: 999_999_999}
-
-
-@pytest.mark.parametrize(("value", "seconds"), SECONDS.items(), ids=short)
-def test_retry_after_is_read_as_seconds(value, seconds):
-    assert parse_retry_after(value) == seconds
-
-
-def test_retry_after_is_read_as_a_date():
-    in_an_hour = datetime.now(UTC) + timedelta(hours=1)
-    for written in (format_datetime(in_an_hour, usegmt=True), in_an_hour.strftime("%A, %d-%b-%y %H:%M:%S GMT")):
-        assert 3000 < parse_retry_after(written) <= 3600
-    assert parse_retry_after("Thu, 01 Jan 1970 00:00:00 GMT") == 0
-    assert parse_retry_after("Thu, 99 Foo 9999 00:00:00 GMT") == 0
-    assert parse_retry_after("Fri, 31 Dec 9999 23:59:59 -2359") >= 0

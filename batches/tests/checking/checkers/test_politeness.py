@@ -2,6 +2,8 @@
 
 import asyncio
 import itertools
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from typing import Any
 
 import pytest
@@ -10,11 +12,11 @@ from batches.checking.checkers import clock as charging
 from batches.checking.checkers import politeness
 from batches.checking.checkers.base import CheckResult, ProfileToCheck
 from batches.checking.checkers.http import HttpChecker
-from batches.checking.checkers.politeness import HostNote, HostPaused, HostSlots
+from batches.checking.checkers.politeness import HostNote, HostPaused, HostSlots, parse_retry_after
 from batches.tests.support.feedserver import FeedServer
 from batches.tests.support.time import put_forward
 
-from .conftest import asynchronous, with_checker
+from .conftest import asynchronous, short, with_checker
 
 
 @pytest.fixture
@@ -297,3 +299,23 @@ def test_a_cancelled_check_leaves_no_slot_taken(server):
         await asyncio.gather(*fetches, return_exceptions=True)
         gate.open()
         assert (await checker.fetch(server.url("/"))).body == b"a"
+
+
+# Retry-After
+
+
+SECONDS = {"5": 5, " 120 ": 120, "0": 0, "": 0, "-5": 0, "5.5": 0, "soon": 0, "٥": 0, "9" * 400: 999_999_999}
+
+
+@pytest.mark.parametrize(("value", "seconds"), SECONDS.items(), ids=short)
+def test_retry_after_is_read_as_seconds(value, seconds):
+    assert parse_retry_after(value) == seconds
+
+
+def test_retry_after_is_read_as_a_date():
+    in_an_hour = datetime.now(UTC) + timedelta(hours=1)
+    for written in (format_datetime(in_an_hour, usegmt=True), in_an_hour.strftime("%A, %d-%b-%y %H:%M:%S GMT")):
+        assert 3000 < parse_retry_after(written) <= 3600
+    assert parse_retry_after("Thu, 01 Jan 1970 00:00:00 GMT") == 0
+    assert parse_retry_after("Thu, 99 Foo 9999 00:00:00 GMT") == 0
+    assert parse_retry_after("Fri, 31 Dec 9999 23:59:59 -2359") >= 0
