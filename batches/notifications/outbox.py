@@ -41,6 +41,8 @@ VISIBILITY = timedelta(minutes=1)
 
 #: How long the previous secret keeps signing after a rotation, so that receivers can switch without downtime.
 ROTATION = timedelta(hours=24)
+#: The longest time between the presses of a double click. The second one would end the previous secret at once.
+DOUBLE_CLICK = timedelta(seconds=10)
 
 
 # Writing
@@ -192,7 +194,7 @@ def reschedule(delivery: WebhookDelivery) -> bool:
 def rotate_secret(webhook: Webhook) -> None:
     """Sign with a new secret. During `ROTATION`, the previous secret signs as well."""
     until = timezone.now() + ROTATION
-    webhooks = Webhook.objects.filter(pk=webhook.pk)
+    webhooks = Webhook.objects.filter(pk=webhook.pk).exclude(previous_secret_until__gt=until - DOUBLE_CLICK)
     webhooks.update(previous_secret=F("secret"), secret=new_secret(), previous_secret_until=until)
 
 

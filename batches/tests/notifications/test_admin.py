@@ -1,8 +1,10 @@
 """Webhooks in the admin: permissions, accepted addresses, secrets, the test event and the log."""
 
 import uuid
+from datetime import timedelta
 
 import pytest
+from django.db.models import F
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
@@ -201,6 +203,22 @@ def test_a_rotated_secret_is_on_the_page_with_the_end_of_the_previous_secret(cli
     assert (new != webhook.secret, new in html, webhook.secret in html) == (True, True, False)
 
 
+def let_a_minute_pass():
+    """Since the latest rotation of each secret."""
+    Webhook.objects.update(previous_secret_until=F("previous_secret_until") - timedelta(minutes=1))
+
+
+def test_the_second_press_of_a_double_click_does_not_replace_the_previous_secret(client):
+    webhook = make_webhook()
+    press(client, "rotate_secret", webhook)
+    first = Webhook.objects.get().secret
+    press(client, "rotate_secret", webhook)
+    assert outbox.signing_secrets(Webhook.objects.get()) == (first, webhook.secret)
+    let_a_minute_pass()
+    press(client, "rotate_secret", webhook)
+    assert outbox.signing_secrets(Webhook.objects.get())[1] == first
+
+
 def test_only_failed_deliveries_can_be_rescheduled_and_so_many_at_a_time(client, monkeypatch):
     monkeypatch.setattr("batches.admin.webhooks.MAX_BULK", 2)
     webhook = make_webhook()
@@ -245,6 +263,7 @@ def test_only_people_who_can_change_webhooks_see_secrets_and_can_use_actions(rol
     client, delivery = client_of(role), failed()
     webhook = delivery.webhook
     outbox.rotate_secret(webhook)
+    let_a_minute_pass()
     _, list_status, log_status = ROLES[role]
     assert [client.get(url).status_code for url in (LIST, page_of(webhook))] == [list_status] * 2
     assert [client.get(url).status_code for url in (LOG, page_of(delivery))] == [log_status] * 2
