@@ -202,6 +202,7 @@ async def test_a_check_that_was_ended_leaves_nothing_behind_for_the_next_one(wor
     world.add("a", "b")
     await world.time.pass_by()
     await world.time.pass_by(6.0)
+    world.checks.interrupt()
     for _ in range(4):
         await world.time.pass_by(ONE_LOOK)
     assert world.errors == {"a": "The check did not finish within 5 s.", "b": ""}
