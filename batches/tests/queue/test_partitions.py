@@ -191,10 +191,11 @@ def test_a_checked_partition_is_gone_and_a_released_one_can_be_leased_by_others(
     assert set(Partition.objects.values_list("number", flat=True)) == {released, *kept}
 
 
-def test_a_worker_that_releases_its_run_removes_its_checked_partitions():
+def test_a_worker_that_releases_its_run_is_logged_and_removes_its_checked_partitions():
     [one] = share(of_domains(4), 1)
     checked, *left = one.partitions
     assert BatchManager().release_run(one.batch.pk, one.run_token, [checked])
+    assert one.batch.logs.latest("pk").action == "release_run"
     assert BatchManager().claim_run("another").partitions == tuple(left)
 
 
