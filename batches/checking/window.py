@@ -67,15 +67,11 @@ class Window:
         self._slow_taken = 0
         self._crowded: set[str] = set()
         self._size = 0
-        self._counted = 0
+        #: How many profiles wait, without those of slow and paused hosts, and of each host at most HOST_SHARE.
+        self.supply = 0
 
     def __len__(self) -> int:
         return self._size
-
-    @property
-    def supply(self) -> int:
-        """How many profiles wait, without those of slow and paused hosts, and of each host at most HOST_SHARE."""
-        return self._counted
 
     @property
     def is_full(self) -> bool:
@@ -127,7 +123,7 @@ class Window:
         host.waiting.append(turn)
         self._size += 1
         if len(host.waiting) <= HOST_SHARE and not (host.is_slow or host.pause):
-            self._counted += 1
+            self.supply += 1
         if len(host.waiting) > CROWD:
             self._crowded.add(host.name)
         self._queue(host)
@@ -152,7 +148,7 @@ class Window:
         host.taken += 1
         self._size -= 1
         if len(host.waiting) < HOST_SHARE and not host.is_slow:
-            self._counted -= 1
+            self.supply -= 1
         turn.is_slow = host.is_slow
         self._slow_taken += turn.is_slow
         return turn
@@ -182,9 +178,9 @@ class Window:
                 del self._slow_hosts[next(iter(self._slow_hosts))]
         if host.is_slow != is_slow:
             self._unqueue(host)
-            self._counted -= host.supply
+            self.supply -= host.supply
             host.is_slow = is_slow
-            self._counted += host.supply
+            self.supply += host.supply
             self._queue(host)
 
     def pause(self, pause: HostPaused, until: float) -> None:
@@ -194,7 +190,7 @@ class Window:
             return
         if not host.pause:
             self._unqueue(host)
-            self._counted -= host.supply
+            self.supply -= host.supply
         host.pause, host.paused_until = pause, until
         heappush(self._paused, (until, next(self._numbers), host))
 
@@ -204,7 +200,7 @@ class Window:
             until, _, host = heappop(self._paused)
             if host.pause and until == host.paused_until:  # the pause was not extended
                 host.pause = None
-                self._counted += host.supply
+                self.supply += host.supply
                 self._queue(host)
                 self._forget_unused(host)
 
@@ -239,11 +235,11 @@ class Window:
         removed = set(profile_ids)
         self._quick.clear()
         self._slow.clear()
-        self._size = self._counted = 0
+        self._size = self.supply = 0
         for host in list(self._hosts.values()):
             host.waiting = deque(turn for turn in host.waiting if turn.profile.profile_id not in removed)
             self._size += len(host.waiting)
-            self._counted += host.supply
+            self.supply += host.supply
             host.queued = 0
             self._queue(host)
             self._forget_unused(host)

@@ -77,15 +77,8 @@ def format_time(moment: datetime) -> str:
 
 
 def choose_time_format() -> Callable[[datetime], str]:
-    return _write_time if is_postgresql() else _write_time_without_zone
-
-
-def _write_time(moment: datetime) -> str:
-    return str(moment.astimezone(UTC))
-
-
-def _write_time_without_zone(moment: datetime) -> str:
-    return str(moment.astimezone(UTC)).removesuffix("+00:00")
+    left_out = "" if is_postgresql() else "+00:00"
+    return lambda moment: str(moment.astimezone(UTC)).removesuffix(left_out)
 
 
 def now() -> str:
@@ -129,8 +122,7 @@ def fetch_at_once(sql: str, parameters: Sequence[Any], width: int) -> list[Any]:
         return list(fetch_all(sql, parameters))
     names = ", ".join(f"c{number}" for number in range(width))
     as_one = f"WITH found({names}) AS ({sql}) SELECT json_group_array(json_array({names})) FROM found"
-    [(rows,)] = fetch_all(as_one, parameters)
-    return list(json.loads(rows))
+    return list(json.loads(fetch_all(as_one, parameters)[0][0]))
 
 
 @contextmanager

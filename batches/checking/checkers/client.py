@@ -360,11 +360,6 @@ class Client:
             self._watched.add(fd)
             self._sockets.register(fd, INTERESTS[event])
 
-    def _act_when_due(self) -> None:
-        """Ask libcurl when it has work to do. It could also call us, which takes longer: several times per request."""
-        milliseconds = self._multi.timeout()  # -1: never
-        self._act_at(inf if milliseconds < 0 else self._loop.time() + milliseconds / 1000)
-
     def _act_at(self, due: float) -> None:
         """A timer that fires too early is cheaper than a new one each time."""
         self._due = due
@@ -403,7 +398,9 @@ class Client:
                 self._running[curl].end()
             for curl, *fault in failed:
                 self._running[curl].end(tuple(fault))
-        self._act_when_due()
+        # Ask libcurl when it has work to do. It could also call us, which takes longer: several times per request.
+        milliseconds = self._multi.timeout()  # -1: never
+        self._act_at(inf if milliseconds < 0 else self._loop.time() + milliseconds / 1000)
 
 
 def choose_options(config: Config, timeout: float) -> dict[int, Any]:

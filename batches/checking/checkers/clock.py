@@ -15,6 +15,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import lru_cache
 from time import monotonic
 from typing import Self
 
@@ -95,7 +96,7 @@ class Watch:
     """Checks the clocks of an event loop that have a limit."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = loop
+        self._loop = loop
         self._clocks: dict[Clock, None] = {}
         self._is_watching = False
 
@@ -103,7 +104,7 @@ class Watch:
         self._clocks[clock] = None
         if not self._is_watching:
             self._is_watching = True
-            self.loop.call_later(WATCH_SECONDS, self._watch_clocks)
+            self._loop.call_later(WATCH_SECONDS, self._watch_clocks)
 
     def remove(self, clock: Clock) -> None:
         self._clocks.pop(clock, None)
@@ -113,23 +114,11 @@ class Watch:
             clock.cancel_if_over()
         self._is_watching = bool(self._clocks)
         if self._is_watching:
-            self.loop.call_later(WATCH_SECONDS, self._watch_clocks)
+            self._loop.call_later(WATCH_SECONDS, self._watch_clocks)
 
 
-_watch: Watch | None = None
-
-
-def watch_of(loop: asyncio.AbstractEventLoop) -> Watch:
-    """The watch of a loop.
-
-    If threads with their own loops alternate, a loop has several watches, which does no harm.
-    """
-    global _watch
-    watch = _watch
-    if watch is None or watch.loop is not loop:
-        watch = _watch = Watch(loop)
-    return watch
-
+#: The watch of a loop. If threads with their own loops alternate, a loop has several, which does no harm.
+watch_of = lru_cache(maxsize=1)(Watch)
 
 _innermost: ContextVar[Clock | None] = ContextVar("innermost", default=None)
 

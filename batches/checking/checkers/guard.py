@@ -5,7 +5,7 @@ import re
 import socket
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
-from typing import Any, NamedTuple
+from typing import Any
 
 Network = IPv4Network | IPv6Network
 
@@ -23,15 +23,6 @@ SPECIAL_NETWORKS = """
 SPECIAL = [ip_network(network) for network in SPECIAL_NETWORKS.split()]
 
 NOT_PUBLIC = re.compile(r"the address \S+ is not public")
-
-
-class Address(NamedTuple):
-    """As libcurl passes it to OPENSOCKETFUNCTION."""
-
-    family: int
-    socktype: int
-    protocol: int
-    addr: tuple[Any, ...]
 
 
 def is_public(address: str | IPv4Address | IPv6Address, allowed: Iterable[Network] = ()) -> bool:
@@ -53,8 +44,8 @@ def read_networks(texts: Iterable[str]) -> tuple[Network, ...]:
     return tuple(ip_network(text, strict=False) for text in texts)
 
 
-def open_guarded_socket(allowed: Iterable[Network], address: Address) -> int:
-    """Open a socket for a connection to `address`. Returns its descriptor; raises OSError."""
+def open_guarded_socket(allowed: Iterable[Network], address: Any) -> int:
+    """Open a socket for a connection to an address of libcurl's. Returns its descriptor; raises OSError."""
     ip = address.addr[0]
     if not is_public(ip, allowed):
         raise PermissionError(errno.EACCES, f"the address {ip} is not public")
