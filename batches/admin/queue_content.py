@@ -22,8 +22,8 @@ from batches.queue.refusals import Refused
 from batches.queue.undo import can_be_undone
 from batches.queue.values import find_batch, fingerprint_of, require_passed
 from batches.reports.failures import start_of_day
-from batches.reports.fleet import list_workers
 from batches.reports.forecast import Move, Outlook, forecast_queue
+from batches.reports.workers import list_workers
 from batches.text import clean_text, translate
 
 from .base import parse_number

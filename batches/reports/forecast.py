@@ -18,7 +18,7 @@ from django.utils import timezone
 from batches.conf import get_config
 from batches.models import Batch, Lease, Queue, Worker, public_fields
 
-from .fleet import list_workers
+from .workers import list_workers
 
 #: The number of latest finished batches that determine the speed.
 RECENT = 20

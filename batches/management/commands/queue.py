@@ -11,8 +11,8 @@ from batches.management.output import hold_line, when
 from batches.management.subscriptions import SubscriptionActions
 from batches.management.tables import BATCHES, WORKERS, tabulate
 from batches.models import Batch, Queue
-from batches.reports.fleet import list_workers
 from batches.reports.forecast import forecast_queue, queue_as_dict
+from batches.reports.workers import list_workers
 from batches.text import pluralise, printable
 
 

@@ -16,7 +16,7 @@ from batches.checking.celery_settings import celery_settings
 from batches.checking.worker import Worker
 from batches.conf import Config, get_config
 from batches.models import Batch, Lease, Partition, Queue
-from batches.reports.fleet import list_workers
+from batches.reports.workers import list_workers
 from batches.tests.support.checkers import OK
 from batches.tests.support.factories import (
     age_leases,

@@ -11,7 +11,7 @@ from django.test.utils import CaptureQueriesContext
 from batches.batch_manager import BatchManager
 from batches.models import Queue, Worker
 from batches.queue.workers import INTERVAL, KEPT, end_worker, note_worker, start_worker
-from batches.reports.fleet import list_workers
+from batches.reports.workers import list_workers
 from batches.tests.support.factories import age_workers, make_batch
 from batches.tests.support.factories import claim as claim_run
 from batches.tests.support.processes import WAIT_SECONDS, wait_until
