@@ -283,6 +283,7 @@ def test_profiles_of_a_list_that_is_gone_are_deleted():
 def test_the_profiles_of_a_list_are_counted_again():
     found = make_list("News", 3)
     ProfileList.objects.update(total_profiles=7)
+    make_list("Empty")
     assert messages() == ["The list “News” counts 7 profiles, but has 3."]
     assert_is_repaired()
     found.refresh_from_db()
