@@ -50,7 +50,7 @@ class Command(DatabaseCommand):
         ports = range(metrics_port, metrics_port + processes) if metrics_port else ()
         for port in ports:
             require_free_port(metrics_host, port, "Choose another one: --metrics-port PORT")
-        connections.close_all()  # this thread needs the database no longer
+        connections.close_all()  # this thread no longer needs the database
         if processes > 1:
             self.supervise_workers(processes, metrics_host, ports)
             return
