@@ -322,7 +322,7 @@ def _with_fresh_connection(call: Callable[..., T], *arguments: Any) -> T:
         return call(*arguments)
     except Error as error:
         if is_outdated(error):  # not a fault of the connection; on PostgreSQL it is a ProgrammingError
-            raise OperationalError(OUTDATED) from error
+            raise OperationalError(f"{OUTDATED} ({str(error).strip()})") from error
         if isinstance(error, DATABASE_FAULTS):
             discard_connections()
         raise

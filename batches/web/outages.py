@@ -26,8 +26,10 @@ def describe_outage(error: BaseException) -> str:
 
 def describe_outage_to_operator(error: BaseException) -> str:
     """Return a message for the terminal, with the database's own text."""
-    if is_outdated(error) or is_lock_timeout(error):
-        return describe_outage(error)
+    if is_lock_timeout(error):
+        return BUSY
+    if is_outdated(error):
+        return f"{OUTDATED} ({str(error).strip()})"
     advice = next((f" {advice}" for text, advice in ADVICE.items() if text in str(error)), "")
     happened = "accepts no changes" if is_unwritable(error) else "does not answer"
     return f"The database {happened}: {str(error).strip()}{advice}"
