@@ -175,8 +175,8 @@ class ListAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         return self.link(request, model, self.address_of(f"{model._meta.model_name}_changelist", **query), text)
 
     def page_link(self, request: HttpRequest, row: Model | None) -> str:
-        """To the row's own page."""
-        if row is None:
+        """To the row's own page; nothing for a batch or list that is being deleted."""
+        if row is None or getattr(row, "deleted_at", None):
             return display.NOTHING
         address = self.address_of(f"{row._meta.model_name}_change", row.pk)
         return self.link(request, type(row), address, display.short_name(row))

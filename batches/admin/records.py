@@ -11,7 +11,7 @@ from django.shortcuts import redirect
 from django.utils.translation import gettext_lazy
 
 from batches.lists.exports import PROFILE_EXPORTERS
-from batches.models import Attempt, BatchLog, BatchProfile, Host, Profile, StoryResult
+from batches.models import Attempt, Batch, BatchLog, BatchProfile, Host, Profile, StoryResult
 from batches.reports import streams
 from batches.web.downloads import stream_download
 
@@ -100,6 +100,10 @@ class ResultAdmin(ReadOnlyAdmin):
 
     def get_model_perms(self, request: HttpRequest) -> dict[str, bool]:
         return {}
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        """Without those of hidden batches. A join would read the batch of each row that is counted."""
+        return super().get_queryset(request).exclude(batch__in=Batch.everything.exclude(deleted_at=None))
 
 
 @admin.register(BatchProfile)

@@ -1,10 +1,11 @@
 """Profiles, their results, stories and the log: lists that can be searched and read."""
 
 import pytest
+from django.db.models.functions import Now
 from django.urls import reverse
 
 from batches.batch_manager import BatchManager
-from batches.models import Batch, BatchLog, BatchProfile, Profile, ProfileList, StoryResult
+from batches.models import Attempt, Batch, BatchLog, BatchProfile, Profile, ProfileList, StoryResult
 from batches.tests.support.factories import half_known, unchanged
 
 from .conftest import address, batch_with, client_with, document, listed, page_of, story, text_of, words
@@ -40,6 +41,19 @@ def test_a_list_can_be_filtered_by_batch(client, model):
     BatchManager().delete_batch(batch.pk)  # its stories stay, without a batch
     for unknown in ("", "123", "\0", "x" * 5000, "00000000-0000-0000-0000-000000000000", str(batch.pk)):
         assert listed(client, model, batch=unknown) == []
+
+
+@pytest.mark.on_both_databases
+def test_a_batch_disappears_from_all_lists_before_its_rows_are_removed(client):
+    batch, shown = one_of_each(), batch_with("paused", ok=1)
+    assert BatchManager().retry_failed(batch.pk)
+    assert listed(client, Attempt)
+    Batch.objects.filter(pk=batch.pk).update(status="paused", position=None, deleted_at=Now())
+    assert {row.batch for row in listed(client, BatchProfile)} == {shown}
+    assert listed(client, Attempt) == []
+    for model in (StoryResult, BatchLog):
+        assert listed(client, model)
+        assert "the batch" not in text_of(client.get(address(model, "changelist")))
 
 
 def test_a_profile_links_to_its_checks_and_stories(client):
