@@ -36,7 +36,7 @@ from batches.lists.source import HEAD
 from batches.models import Batch, ListProfile, ProfileList
 from batches.models.lists import COUNT_FIRST
 from batches.queue.refusals import Refused
-from batches.queue.values import require_free_name
+from batches.queue.values import clean_name, require_free_name
 
 #: For browsers without JavaScript, a file of at most this many bytes is put into the form. Browsers can open such a
 #: page.
@@ -49,16 +49,20 @@ IDENTIFYING = ("name", "priority", "checker", "queue", "keep", "count_first")
 CHECKER, COUNT = gettext_lazy("Checker"), gettext_lazy("Count first")
 
 
-class BatchName(forms.CharField):
-    """One line, as `create_batch` stores it."""
+class Name(forms.CharField):
+    """One line, as BatchManager stores names."""
 
     widget = widgets.AdminTextInputWidget
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(max_length=MAX_NAME, label=gettext_lazy("Name"), **kwargs)
+        super().__init__(**{"max_length": MAX_NAME, "label": gettext_lazy("Name"), **kwargs})
 
     def clean(self, value: Any) -> str:
-        return " ".join(super().clean(value).split())
+        name: str = super().clean(value)
+        try:
+            return clean_name(name) if name else name
+        except Refused as refused:
+            raise forms.ValidationError(str(refused)) from refused
 
 
 class Priority(forms.IntegerField):
@@ -83,7 +87,7 @@ def checkers() -> list[tuple[str, str]]:
 class NewBatchForm(forms.Form):
     """The fields of every new batch, wherever its profiles come from."""
 
-    name = BatchName()
+    name = Name()
     priority = Priority(initial=0)
     checker = forms.ChoiceField(choices=checkers, initial="feed", label=CHECKER)
     count_first = forms.BooleanField(required=False, label=COUNT, help_text=COUNT_FIRST)
@@ -238,7 +242,7 @@ class EditForm(forms.ModelForm):  # type: ignore[type-arg]
 class ChangeBatchForm(EditForm):
     """The fields that users may change."""
 
-    name = BatchName()
+    name = Name()
     priority = Priority()
 
     class Meta:
@@ -249,7 +253,7 @@ class ChangeBatchForm(EditForm):
 class ListForm(EditForm):
     """The attributes of a list."""
 
-    name = BatchName()
+    name = Name()
     priority = Priority(initial=0)
     checker = forms.ChoiceField(choices=checkers, initial="feed", label=CHECKER)
     count_first = forms.BooleanField(required=False, label=COUNT, help_text=COUNT_FIRST)

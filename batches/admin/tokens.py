@@ -21,6 +21,7 @@ from batches.models.api import AccessToken
 
 from . import display
 from .base import ListAdmin
+from .forms import Name
 
 
 class ExpiryField(forms.DateTimeField):
@@ -33,10 +34,16 @@ class ExpiryField(forms.DateTimeField):
         return moment
 
 
+class TokenForm(forms.ModelForm):  # type: ignore[type-arg]
+    class Meta:
+        field_classes = {"name": Name}
+
+
 @admin.register(AccessToken)
 class AccessTokenAdmin(ListAdmin):
     """A token cannot be edited; create a new one instead."""
 
+    form = TokenForm
     actions = None
     about = gettext_lazy("A token lets a program use the API with the permissions of a user.")
     list_display = (

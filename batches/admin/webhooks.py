@@ -25,7 +25,7 @@ from . import display
 from .actions import get_manager
 from .base import ReadOnlyAdmin
 from .filters import BatchFilter, ValueFilter
-from .forms import EditForm
+from .forms import EditForm, Name
 from .page_with_buttons import PageWithButtons
 from .queue_content import describe_missing_worker
 from .stored import stored
@@ -44,6 +44,7 @@ class WebhookForm(EditForm):
     class Meta:
         model = Webhook
         fields = ("name", "url", "is_active", "every_batch")
+        field_classes = {"name": Name}
 
     def clean_url(self) -> str:
         try:

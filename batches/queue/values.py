@@ -23,6 +23,7 @@ from .refusals import NO_BATCH, NO_LIST, Code, NotFound, OrderChanged, Refused
 BATCH_NAME = _("A batch needs a name of 1 to %(most)s characters.")
 LIST_NAME = _("A list needs a name of 1 to %(most)s characters.")
 FEED_NAME = _("A feed needs a name of 1 to %(most)s characters.")
+TOKEN_NAME = _("A token needs a name of 1 to %(most)s characters.")
 PRIORITY = _("The priority must be a whole number from %(least)s to %(most)s.")
 DELAY = _("The delay must be a whole number of minutes from %(least)s to %(most)s.")
 

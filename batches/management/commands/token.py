@@ -8,11 +8,12 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from batches.conf import command_line
-from batches.limits import MAX_NAME
 from batches.management.base import JSON, ActionCommand, count
 from batches.management.tables import TOKENS
 from batches.models.api import AccessToken
-from batches.text import UNSTORABLE, clean_text, printable
+from batches.queue.refusals import refusable
+from batches.queue.values import TOKEN_NAME, clean_name
+from batches.text import UNSTORABLE, clean_text, printable, stored_line
 
 Scope = AccessToken.Scope
 
@@ -41,7 +42,8 @@ class Command(ActionCommand):
         user = find_user(username)
         if not user.is_active:
             raise CommandError(f"{printable(username)} is inactive: the API would refuse the token. Activate it first.")
-        token = AccessToken(user=user, name=clean_text(name, MAX_NAME), scope=scope)
+        name = self.require_accepted(refusable(clean_name)(name, TOKEN_NAME))
+        token = AccessToken(user=user, name=name, scope=scope)
         if days:
             token.expires_at = timezone.now() + timedelta(days=days)
         with transaction.atomic():
@@ -67,7 +69,7 @@ class Command(ActionCommand):
 
     def revoke(self, *, username: str, name: str | None, **options: Any) -> None:
         user = find_user(username)
-        wanted = {} if name is None else {"name": clean_text(name, MAX_NAME)}
+        wanted = {} if name is None else {"name": stored_line(name)}
         revoked = AccessToken.objects.filter(user=user, **wanted).delete()[0]
         user_name = printable(username)
         if not revoked:

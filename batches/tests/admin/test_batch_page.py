@@ -13,6 +13,7 @@ from batches.batch_manager import BatchManager
 from batches.lists import exports
 from batches.lists.formats import read_profiles
 from batches.models import Attempt, Batch, BatchLog, BatchProfile
+from batches.queue.refusals import Code, Refusal
 from batches.reports import queries, streams
 from batches.tests.support.factories import empty_leases, failed, ok, profile_ids, record, start_run
 
@@ -435,7 +436,9 @@ def test_name_and_priority_are_changed_by_the_manager(client_of):
     assert set(logs.values_list("action", flat=True)) == {"rename_batch", "set_priority"}
 
 
-@pytest.mark.parametrize("fields", [{"name": ""}, {"name": "a\0"}, {"priority": "32768"}, {"priority": ""}])
+@pytest.mark.parametrize(
+    "fields", [{"name": ""}, {"name": "a\0"}, {"name": "\u200b"}, {"priority": "32768"}, {"priority": ""}]
+)
 def test_invalid_values_are_an_error_in_the_form(client, fields):
     batch = batch_with()
     before = state()
@@ -444,9 +447,10 @@ def test_invalid_values_are_an_error_in_the_form(client, fields):
     assert state() == before
 
 
-def test_a_refused_name_is_a_warning_and_not_a_success(client):
-    batch = batch_with()
-    response = client.post(page_of(batch), {"name": "\u200b", "priority": "0"}, follow=True)
+def test_a_refused_name_is_a_warning_and_not_a_success(client, monkeypatch):
+    batch, refused = batch_with(), Refusal(Code.NOT_FOUND, "It was deleted.")
+    monkeypatch.setattr(BatchManager, "rename_batch", lambda *_: refused)
+    response = client.post(page_of(batch), {"name": "renamed", "priority": "0"}, follow=True)
     assert [level for level, _ in messages_of(response)] == ["warning"]
     assert reread(batch).name == "a batch"
     assert not LogEntry.objects.exists()

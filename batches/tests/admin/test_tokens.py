@@ -8,9 +8,12 @@ from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
 from rest_framework.test import APIClient
 
+from batches.models import Webhook
 from batches.models.api import AccessToken
 from batches.tests.support.factories import api_key
 from batches.tests.support.threads import TIMEOUT, in_thread
+
+from .conftest import address
 
 pytestmark = pytest.mark.django_db
 
@@ -74,6 +77,16 @@ def test_a_token_does_not_expire_in_the_past_or_in_a_year_that_other_time_zones_
 
 def fields(user, scope="operate"):
     return {"user": user.pk, "name": "nightly", "scope": scope}
+
+
+@pytest.mark.databases("sqlite")
+def test_tokens_and_webhooks_have_names_that_people_can_see_and_that_reverse_no_text(client):
+    for model, values in ((AccessToken, fields(User.objects.get())), (Webhook, {"url": "https://example.org/"})):
+        add = address(model, "add")
+        page = client.post(add, values | {"name": "\u200b"}).content.decode()
+        assert "Every character of this name is invisible" in page
+        assert client.post(add, values | {"name": "a\u202e \u2066 b"}).status_code == 302
+        assert model.objects.get().name == "a b"
 
 
 def test_a_revoked_token_is_refused(client):

@@ -53,6 +53,13 @@ def test_tokens_are_revoked_one_by_one_or_all_at_once(manage, ada):
     assert list(map(opens, keys)) == [False] * 3
 
 
+def test_the_name_of_a_token_is_stored_like_every_name(manage, ada):
+    assert json.loads(manage("token", "create", "ada", "--name", "a\u202e  b", "--json").out)["name"] == "a b"
+    assert manage("token", "revoke", "ada", "a  b").err == ""
+    for name, sentence in (("", "A token needs a name"), ("\u200b", "Every character of this name is invisible")):
+        assert manage("token", "create", "ada", "--name", name).err.startswith(sentence)
+
+
 def test_a_token_expires_after_its_days(manage, ada):
     created = json.loads(manage("token", "create", "ada", "--days", "7", "--json").out)
     created_at, expires_at = (datetime.fromisoformat(created[field]) for field in ("created_at", "expires_at"))
