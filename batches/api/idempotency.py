@@ -43,9 +43,6 @@ from .schema import HEADER, REPLAYED
 T = TypeVar("T")
 
 KEPT_FOR = timedelta(hours=24)
-#: A request adds one answer, and removes at most this many expired ones.
-REMOVED_AT_ONCE = 100
-
 #: A stored answer has at most this many rejected entries: a list of 2 MB can have 25 MB of them.
 STORED_REJECTS = 100
 
@@ -89,7 +86,6 @@ class IdempotentPosts(BaseView):
         """The answer of `call`, or the stored answer of the key. Raises KeyReused."""
         if self.wanted is None:
             return call()
-        remove_expired()
         with transaction.atomic(durable=True):
             stored, is_new = _claim_key(self.wanted)
             if is_new:
@@ -133,7 +129,6 @@ class IdempotentPosts(BaseView):
         stored, is_new = unexpired(self.wanted).first(), False
         if stored is None:
             items, rest = select()
-            remove_expired()
             self.wanted.body = json.dumps({"items": list(items), "rest": rest, "outcomes": []}, default=str)
             with transaction.atomic(durable=True):
                 stored, is_new = _claim_key(self.wanted)
@@ -176,7 +171,7 @@ def _comparable(value: "str | UploadedFile[Any]") -> str | list[str]:
 def _claim_key(wanted: StoredResponse) -> tuple[StoredResponse, bool]:
     """The row of the key, and whether it is new. Waits for a transaction that is inserting it."""
     key = {"user": wanted.user, "key": wanted.key}
-    expired().filter(**key).delete()
+    StoredResponse.objects.filter(**key, created_at__lt=timezone.now() - KEPT_FOR).delete()
     defaults = {"fingerprint": wanted.fingerprint, "body": wanted.body}
     return StoredResponse.objects.get_or_create(**key, defaults=defaults)
 
@@ -213,18 +208,6 @@ def answer_of(stored: StoredResponse) -> Response:
 
 
 def unexpired(wanted: StoredResponse) -> QuerySet[StoredResponse]:
-    """The answer of the key, if there is one."""
+    """The answer of the key, if there is one. Workers remove the others (`checking/pruning.py`)."""
     recent = StoredResponse.objects.filter(created_at__gte=timezone.now() - KEPT_FOR)
     return recent.filter(user=wanted.user, key=wanted.key)
-
-
-def expired() -> QuerySet[StoredResponse]:
-    return StoredResponse.objects.filter(created_at__lt=timezone.now() - KEPT_FOR)
-
-
-def remove_expired() -> None:
-    """Remove some expired responses in a separate transaction, without waiting for rows that others have locked."""
-    if expired().exists():
-        with transaction.atomic():
-            some = expired().select_for_update(skip_locked=True).values_list("pk", flat=True)[:REMOVED_AT_ONCE]
-            StoredResponse.objects.filter(pk__in=list(some)).delete()
