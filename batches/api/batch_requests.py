@@ -6,10 +6,8 @@ from django.db.models import QuerySet
 from django.utils.datastructures import MultiValueDict
 from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
-from rest_framework.fields import empty
 
 from batches.limits import (
-    MAX_BULK,
     MAX_ERROR,
     MAX_HOST_AND_PORT,
     MAX_ID,
@@ -30,10 +28,8 @@ from .request_fields import (
     NewBody,
     ProfilesJSON,
     ProfilesUpload,
-    entries_field,
+    ids_field,
     priority_field,
-    require_ids,
-    require_texts,
     with_examples,
 )
 
@@ -149,35 +145,22 @@ class HoldBody(Body):
 class RetryBody(Body):
     """The failed profiles to check again. Without fields: all."""
 
-    reasons = entries_field(
-        serializers.CharField(allow_blank=True, max_length=MAX_ERROR),
-        MAX_REASONS,
-        "reasons",
+    reasons = serializers.ListField(
+        child=serializers.CharField(allow_blank=True, max_length=MAX_ERROR),
+        min_length=1,
+        max_length=MAX_REASONS,
+        required=False,
         help_text="Those with exactly one of these errors.",
     )
-    profiles = entries_field(serializers.IntegerField(), MAX_BULK, "ids", help_text="Those with these ids of profiles.")
-
-    def validate_reasons(self, reasons: list[Any]) -> list[str]:
-        return list(dict.fromkeys(require_texts(reasons, "reason")))
-
-    def validate_profiles(self, ids: list[Any]) -> list[int]:
-        return require_ids(ids)
-
-    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        if attrs.keys() >= {"reasons", "profiles"}:
-            raise ValidationError({"profiles": ["Send either reasons or profiles."]})
-        return attrs
+    profiles = ids_field(help_text="Those with these ids of profiles. Send either reasons or profiles.")
 
 
 class ChosenBody(Body):
     """Objects with these `ids`, or with `all` true all of them, optionally only at one host."""
 
-    ids = entries_field(serializers.IntegerField(), MAX_BULK, "ids")
+    ids = ids_field()
     all = serializers.BooleanField(default=False)
     host = serializers.CharField(max_length=MAX_HOST_AND_PORT, required=False, validators=[validate_host])
-
-    def validate_ids(self, ids: list[Any]) -> list[int]:
-        return require_ids(ids)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         if ("ids" in attrs) == attrs["all"]:
@@ -203,28 +186,17 @@ class CheckBody(ChosenBody):
     checker = CheckerField(required=False, help_text=FEED_UNLESS_GIVEN)
 
 
-class FilterValues(serializers.CharField):
-    """Texts or numbers. An empty one would not filter, and silently select every batch."""
-
-    default_error_messages = {"blank": "The filter is empty."}
-
-    def run_validation(self, data: Any = empty) -> Any:
-        if not data or not all(type(value) in {str, int} for value in data):
-            raise ValidationError("Send a text, a number, or a list of them.")
-        return [serializers.CharField.run_validation(self, value) for value in data]
-
-
 class BatchFilterField(serializers.DictField):
     """The batches that the list returns with these filters."""
 
-    child = FilterValues()
+    child = serializers.ListField(child=serializers.CharField(), allow_empty=False)
     default_error_messages = {"empty": "The filter is empty."}
 
     def to_internal_value(self, data: dict[str, Any]) -> QuerySet[Batch]:  # type: ignore[override]
-        sent = MultiValueDict({name: value if isinstance(value, list) else [value] for name, value in data.items()})
+        values = {name: value if isinstance(value, list) else [value] for name, value in data.items()}
+        sent = MultiValueDict(super().to_internal_value(values))
         refuse_unusable(sent, BulkFilters.base_filters)
-        texts = super().to_internal_value(dict(sent.lists()))
-        filtered = BulkFilters(MultiValueDict(texts), queryset=Batch.objects.all())
+        filtered = BulkFilters(sent, queryset=Batch.objects.all())
         if filtered.errors:
             raise ValidationError(filtered.errors)
         return filtered.qs  # type: ignore[no-any-return]
@@ -238,7 +210,7 @@ class BulkBody(Body):
     """An action, and the batches to apply it to: either `ids` or `filter`."""
 
     action = ChoiceField(list(BULK_ACTIONS))
-    ids = entries_field(serializers.CharField(allow_blank=True), MAX_BULK, "ids")
+    ids = ids_field(serializers.CharField(allow_blank=True))
     filter = BatchFilterField(
         allow_empty=False,
         required=False,
@@ -248,9 +220,9 @@ class BulkBody(Body):
         max_length=MAX_ERROR, allow_blank=True, required=False, help_text="Why the batches are paused."
     )
 
-    def validate_ids(self, ids: list[Any]) -> list[str]:
+    def validate_ids(self, ids: list[str]) -> list[str]:
         """Remove repeated ids. An unknown id is not an error of the body, but an outcome."""
-        return list(dict.fromkeys(str(as_uuid(text) or text) for text in require_texts(ids, "id")))
+        return list(dict.fromkeys(str(as_uuid(text) or text) for text in ids))
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         if ("ids" in attrs) == ("filter" in attrs):

@@ -103,13 +103,13 @@ def _invalid(error: ValidationError) -> dict[str, Any]:
     return body
 
 
-def _flatten(detail: Mapping[Any, Any]) -> Iterator[tuple[Any, Any]]:
+def _flatten(detail: Mapping[Any, Any], outer: str = "") -> Iterator[tuple[str, Any]]:
     """The messages by field; a field within a field is named `outer.inner`."""
     for field, problems in detail.items():
         if isinstance(problems, Mapping):
-            yield from ((f"{field}.{inner}", messages) for inner, messages in problems.items())
+            yield from _flatten(problems, f"{outer}{field}.")
         else:
-            yield field, problems
+            yield f"{outer}{field}", problems
 
 
 def _clean(text: object) -> str:

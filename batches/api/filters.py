@@ -289,7 +289,6 @@ class StrictFilterBackend(filters.DjangoFilterBackend):  # type: ignore[misc]
     def filter_queryset(self, request: Request, queryset: QuerySet[Any], view: Any) -> QuerySet[Any]:
         of_pages = pagination.PARAMETERS if view.paginator else ()
         refuse_unusable(request.query_params, view.filterset_class.base_filters, of_pages)
-        refuse_empty(request.query_params)
         filtered = self.get_filterset(request, queryset, view)
         if filtered.errors:  # the library would fail to format a message with a percent sign
             raise ValidationError(filtered.errors)
@@ -297,6 +296,7 @@ class StrictFilterBackend(filters.DjangoFilterBackend):  # type: ignore[misc]
 
 
 def refuse_unusable(parameters: MultiValueDict[str, Any], own: Mapping[str, Any], others: Iterable[str] = ()) -> None:
+    """Empty values, too: a filter would ignore them, like a field of a form, and select everything."""
     known = own.keys() | set(others)
     if unknown := sorted(parameters.keys() - known):
         use = f"Use one of {', '.join(sorted(known))}." if known else "This call takes none."
@@ -304,9 +304,5 @@ def refuse_unusable(parameters: MultiValueDict[str, Any], own: Mapping[str, Any]
     for name, values in parameters.lists():
         if len(values) > 1 and not isinstance(own.get(name), filters.MultipleChoiceFilter):
             raise ValidationError({name: ["Give this parameter only once."]})
-
-
-def refuse_empty(parameters: MultiValueDict[str, Any]) -> None:
-    """Refuse empty values: a filter would ignore them, like a field of a form, and select everything."""
-    if empty := [name for name, values in parameters.lists() if not all(value.strip() for value in values)]:
-        raise ValidationError({name: ["Give this parameter a value, or leave it out."] for name in empty})
+        if not all(value.strip() for value in values):
+            raise ValidationError({name: ["Give this parameter a value, or leave it out."]})

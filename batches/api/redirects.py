@@ -59,7 +59,7 @@ class Redirects(ManagerView, ListViewSet[Redirect]):
         redirects = self.get_queryset()
         if "ids" in body:
             by_id = redirects.in_bulk(body["ids"])
-            return [(pk, by_id.get(pk)) for pk in body["ids"]], 0
+            return [(pk, by_id.get(pk)) for pk in dict.fromkeys(body["ids"])], 0
         if "host" in body:
             redirects = redirects.filter(match_host("profile__url", body["host"]))
         chosen: list[tuple[int, Redirect | None]] = [(found.pk, found) for found in redirects[:MAX_BULK]]

@@ -12,7 +12,7 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.utils import html
 
 from batches.conf import get_config
-from batches.limits import MAX_ID, MAX_NAME, MAX_PRIORITY, MAX_URL, MIN_PRIORITY
+from batches.limits import MAX_BULK, MAX_ID, MAX_NAME, MAX_PRIORITY, MAX_URL, MIN_PRIORITY
 from batches.lists.formats import FORMATS, read_profiles
 from batches.lists.imports import Collector, ImportResult, InvalidList, Reject
 from batches.text import pluralise
@@ -92,6 +92,8 @@ def _advise(field: Any, value: Any, is_form: bool) -> str:
     limit = getattr(field, "max_length", None)
     if limit is not None and isinstance(value, str | list) and len(value) > limit:
         return str(field.error_messages["max_length"]).format(max_length=limit)
+    if isinstance(field, serializers.ListField) and not isinstance(field, EntriesField):
+        return next(filter(None, (_advise(field.child, entry, is_form) for entry in value or ())), "")
     return ""
 
 
@@ -140,10 +142,10 @@ class EntriesField(serializers.ListField):
         return data
 
 
-def entries_field(child: serializers.Field[Any, Any, Any, Any], most: int, nouns: str, **options: Any) -> EntriesField:
-    """An optional field with 1 to `most` entries."""
-    too_many: dict[str, Any] = {"max_length": f"Send at most {most:,} {nouns}."}
-    return EntriesField(child=child, min_length=1, max_length=most, error_messages=too_many, required=False, **options)
+def ids_field(child: serializers.Field[Any, Any, Any, Any] | None = None, **options: Any) -> serializers.ListField:
+    """An optional field with the ids of up to MAX_BULK rows, which have numbers unless `child` is given."""
+    child = child or serializers.IntegerField(min_value=1, max_value=MAX_ID)
+    return serializers.ListField(child=child, min_length=1, max_length=MAX_BULK, required=False, **options)
 
 
 class CheckerField(serializers.CharField):
@@ -227,22 +229,6 @@ class NewBody(Body):
         """The fields that the manager takes unchanged."""
         names = ("name", "priority", "checker", "count_first", *names)
         return {name: self.validated_data[name] for name in names if name in self.validated_data}
-
-
-def require_texts(values: list[Any], noun: str) -> list[str]:
-    """Raises ValidationError."""
-    for index, value in enumerate(values):
-        if not isinstance(value, str):
-            raise ValidationError(f"Each {noun} is a text. Entry {index} (from 0) is not.")
-    return values
-
-
-def require_ids(ids: list[Any]) -> list[int]:
-    """Remove repeated ids. An unknown id is not an error of the body, but an outcome. Raises ValidationError."""
-    for index, number in enumerate(ids):
-        if type(number) is not int or not 0 < number <= MAX_ID:
-            raise ValidationError(f"Each id is a positive whole number. Entry {index} (from 0) is not.")
-    return list(dict.fromkeys(ids))
 
 
 class EntriesRefused(ValidationError):

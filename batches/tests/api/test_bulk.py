@@ -110,7 +110,7 @@ def test_a_request_takes_as_many_batches_as_fit_and_counts_the_others(client, ma
 
 def test_an_unknown_id_is_an_outcome_and_the_other_batches_are_changed(client, make_batch):
     batch = make_batch()
-    unknown = [UNKNOWN_ID, "123", "", "\0", "x" * 10_000, "é", "' OR 1=1"]
+    unknown = [UNKNOWN_ID, "123", "", "x" * 10_000, "é", "' OR 1=1"]
     answer = send(client, "pause", ids=[*unknown, str(batch.pk)])
     assert outcomes_of(answer) == [("not_found", None)] * len(unknown) + [("ok", "paused")]
     assert all(len(outcome["id"]) <= 100 for outcome in answer.json()["outcomes"])
