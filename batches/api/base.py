@@ -103,3 +103,11 @@ class BaseView(APIView):
     def render_current(self, pk: str) -> dict[str, Any]:
         """The current state of the object in the address, for a refusal."""
         return {}
+
+
+class OpenView(BaseView):
+    """A view for everybody, which is not in the description."""
+
+    authentication_classes = ()
+    permission_classes = ()
+    schema = None

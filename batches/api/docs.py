@@ -17,7 +17,7 @@ from rest_framework.renderers import TemplateHTMLRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from .base import BaseView, Renderer
+from .base import OpenView
 from .schema import PATH_PREFIX
 
 #: For drf-spectacular, while it makes the description. The project's own SPECTACULAR_SETTINGS are for its own API.
@@ -60,20 +60,6 @@ SETTINGS = {
 
 #: The settings are patched for the whole process.
 LOCK = Lock()
-
-
-class OpenView(BaseView):
-    """A view for everybody. Only its errors are in JSON, in the shape of the API's errors."""
-
-    authentication_classes = ()
-    permission_classes = ()
-    schema = None
-
-    def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
-        response = super().finalize_response(request, response, *args, **kwargs)
-        if response.exception:
-            response.accepted_renderer, response.accepted_media_type = Renderer(), Renderer.media_type
-        return response
 
 
 class SchemaView(OpenView):

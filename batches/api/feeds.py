@@ -21,7 +21,7 @@ from batches.reports.new_stories import fetch_new_stories
 from batches.web.feeds import addresses_of
 
 from .access import ADD_FEED, REVOKE_FEED, VIEW_FEEDS
-from .base import BaseView
+from .base import OpenView
 from .calls import ListViewSet, ManagerView, parse_body
 from .conditional import make_etag
 from .filters import FeedFilters
@@ -69,12 +69,8 @@ class Feeds(ManagerView, ListViewSet[ListFeed]):
         return Response(status=204)
 
 
-class FeedView(BaseView):
+class FeedView(OpenView):
     """One feed, for feed readers: they send neither a token in a header nor a useful `Accept`."""
-
-    authentication_classes = ()
-    permission_classes = ()
-    schema = None
 
     def perform_content_negotiation(self, request: Request, force: bool = False) -> Any:
         return super().perform_content_negotiation(request, force=True)

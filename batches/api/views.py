@@ -27,7 +27,7 @@ from batches.queue.values import find_batch
 from batches.reports.forecast import forecast_queue, queue_as_dict
 
 from .access import ADD, ADD_LIST, CHANGE, DELETE, OPERATE, VIEW
-from .base import BaseView
+from .base import OpenView
 from .batch_requests import (
     BULK_ACTIONS,
     BatchJSON,
@@ -287,11 +287,8 @@ class QueueViewSet(ManagerView, ViewSet):
         return queue_as_dict(forecast_queue(turns=0), MAX_WAITING, batches.to_representation)
 
 
-class NothingHere(BaseView):
+class NothingHere(OpenView):
     """Returns 404 in the API's own shape for every address below its root that is not a call."""
-
-    authentication_classes = ()
-    permission_classes = ()
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)

@@ -85,7 +85,6 @@ class Task(WSGITask):  # type: ignore[misc]
     """Sends no body in response to HEAD, which Django leaves to the server: it would be read as the next response."""
 
     @with_room_on_stack
-    @with_room_on_stack
     def execute(self) -> None:
         super().execute()
 

@@ -7,15 +7,10 @@ from typing import Any
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.urls import URLPattern, URLResolver
 
-from batches.api.docs import DocsView, SchemaView
-from batches.api.feeds import FeedView
+from batches.api.base import OpenView
 from batches.api.urls import urlpatterns
-from batches.api.views import NothingHere
 from batches.models import Batch, ListFeed, Profile, ProfileList, Subscription
 from batches.tests.support.factories import urls
-
-#: Views without authentication: without data, or with their own key.
-OPEN = (DocsView, NothingHere, SchemaView, FeedView)
 
 STATES = ("queued", "running", "paused", "done", "error")
 OK, CREATED, GONE, MISSING = 200, 201, 204, 404
@@ -166,8 +161,8 @@ def post_file(client: Any, path: str, content: bytes, filename: str = "list.txt"
 
 
 def api_routes() -> Iterator[tuple[str, str]]:
-    """Each (method, route) of the resolver, such as ("post", "batch-pause"), except the OPEN ones."""
+    """Each (method, route) of the resolver, such as ("post", "batch-pause"), except those for everybody."""
     for pattern in patterns(urlpatterns):
-        if not issubclass(pattern.callback.cls, OPEN):
+        if not issubclass(pattern.callback.cls, OpenView):
             # DRF adds the HEAD of a GET with the first request.
             yield from ((method, str(pattern.name)) for method in pattern.callback.actions if method != "head")

@@ -153,12 +153,3 @@ def test_everybody_can_read_the_description(described, kind, root):
     assert answer.status_code == 200
     assert answer["Content-Type"].partition(";")[0] == kind
     assert answer.content.decode() == COMMITTED.read_text() if kind in YAML else answer.json() == described
-
-
-@pytest.mark.parametrize("path", ["/api/schema/", "/api/docs/", "/api/v1/docs/"])
-def test_errors_of_the_description_have_the_shape_of_the_api(path):
-    for answer, status, code in (
-        (APIClient().post(path), 405, "method_not_allowed"),
-        (APIClient().get(path, headers={"Accept": "image/png"}), 406, "not_acceptable"),
-    ):
-        assert (answer.status_code, answer.json()["code"]) == (status, code)
