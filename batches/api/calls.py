@@ -22,7 +22,7 @@ from .access import explain_denial
 from .base import BaseView
 from .conditional import make_etag, respond_conditionally
 from .idempotency import IdempotentPosts
-from .pagination import LargeKeysetPagination, OwnedKeysetPagination
+from .pagination import KeysetPagination, OwnedKeysetPagination
 from .request_fields import Body
 from .serializers import BatchSerializer
 
@@ -110,7 +110,7 @@ class OneThing(ManagerView, GenericViewSet[M]):
 class ListViewSet(BaseView, ListModelMixin, GenericViewSet[Row]):
     """A list that can have a million rows, and can be exported."""
 
-    pagination_class = LargeKeysetPagination
+    pagination_class = KeysetPagination
 
     def perform_content_negotiation(self, request: Request, force: bool = False) -> Any:
         # The address decides the type of an export, whatever `Accept` says; its errors are JSON all the same.

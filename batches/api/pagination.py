@@ -55,10 +55,10 @@ class Term:
 
 
 class KeysetPagination(BasePagination):
-    """50 rows per page, or `page_size`, at most 200. `next` is the address of the next page, or null."""
+    """50 rows per page, or `page_size`, at most 1,000. `next` is the address of the next page, or null."""
 
     page_size = 50
-    max_page_size = 200
+    max_page_size = 1000
 
     def paginate_queryset(self, queryset: Any, request: Request, view: Any = None) -> list[Any]:
         self.address = request.build_absolute_uri()
@@ -112,13 +112,7 @@ class KeysetPagination(BasePagination):
         ]
 
 
-class LargeKeysetPagination(KeysetPagination):
-    """For lists that can have a million rows: at most 1,000 rows per page."""
-
-    max_page_size = 1000
-
-
-class OwnedKeysetPagination(LargeKeysetPagination):
+class OwnedKeysetPagination(KeysetPagination):
     """For the rows of one batch or list, which an index has in their order."""
 
     def reading(self, request: Request) -> AbstractContextManager[None]:
@@ -127,7 +121,7 @@ class OwnedKeysetPagination(LargeKeysetPagination):
         return super().reading(request) if may_sort else reading_in_order()
 
 
-class PlacePagination(LargeKeysetPagination):
+class PlacePagination(KeysetPagination):
     """For items of several tables: `fetch(limit, place)` reads those after a place, and each item has a `place`."""
 
     def paginate_queryset(self, fetch: Any, request: Request, view: Any = None) -> list[Any]:

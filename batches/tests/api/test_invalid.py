@@ -186,7 +186,7 @@ QUERIES = {
         "priority": ["high", "1.5", "1e400", "NaN", "40000", str(10**30)],
         "created_after": ["yesterday", "0001-01-01T00:00:00%2B14:00", "9999-12-31T23:59:59-14:00"],
         "created_before": ["2026-13-01"],
-        "page_size": ["0", "201", "many", "1&page_size=2"],
+        "page_size": ["0", "1001", "many", "1&page_size=2"],
         "name": ["x" * 201, "%00&search=x", "a&name=b"],
         "search": ["x " * 101],
         "cursor": ["", "%ED%A0%80", "bnVsbA"],
@@ -199,7 +199,7 @@ QUERIES = {
     },
     "stories/": {"batch": ["nonsense"], "page_size": ["1001"], "profile": [2**63]},
     "batches/{pk}/logs/": {"channel": ["nonsense"]},
-    "lists/": {"ordering": ["nonsense", "checker", "version"], "priority": ["high"], "page_size": ["201"]},
+    "lists/": {"ordering": ["nonsense", "checker", "version"], "priority": ["high"], "page_size": ["1001"]},
     "lists/{list}/profiles/": {"failing": ["maybe"], "host": ["a.example/path"], "page_size": ["1001"]},
     "batches/{pk}/profiles/": {"change": ["nonsense"], "http_status": ["99"], "status": ["done"]},
 }
