@@ -21,15 +21,12 @@ from batches.queue.values import as_uuid
 
 from .filters import BulkFilters, refuse_unusable, validate_host
 from .request_fields import (
-    FEED_UNLESS_GIVEN,
     Body,
-    CheckerField,
     ChoiceField,
     NewBody,
     ProfilesJSON,
     ProfilesUpload,
     ids_field,
-    priority_field,
     with_examples,
 )
 
@@ -178,12 +175,11 @@ class AcceptBody(ChosenBody):
 
 
 @with_examples(By_id={"ids": [17, 18]}, All_that_rest={"all": True, "name": "Are they back?", "priority": 5})
-class CheckBody(ChosenBody):
+class CheckBody(NewBody, ChosenBody):
     """The profiles to check, and the new batch: those with these `ids`, or with `all` true all that rest."""
 
     name = serializers.CharField(max_length=MAX_NAME, default="Check now")
-    priority = priority_field()
-    checker = CheckerField(required=False, help_text=FEED_UNLESS_GIVEN)
+    count_first = None  # type: ignore[assignment]  # leaves it out
 
 
 class BatchFilterField(serializers.DictField):

@@ -19,13 +19,7 @@ from batches.text import pluralise
 
 from .filters import MAX_UNKNOWN
 
-FEED_UNLESS_GIVEN = "The name of a checker; `feed` unless given."
 COUNT_FIRST = "True counts the stories of a profile's first check as new; false unless given."
-
-
-def priority_field() -> serializers.IntegerField:
-    help_text = "0 unless given; higher runs first."
-    return serializers.IntegerField(min_value=MIN_PRIORITY, max_value=MAX_PRIORITY, required=False, help_text=help_text)
 
 
 def with_examples(media_type: str = "application/json", **examples: Any) -> Callable[[type["Body"]], type["Body"]]:
@@ -221,8 +215,13 @@ class NewBody(Body):
     aim = "created"
 
     name = serializers.CharField(max_length=MAX_NAME)
-    priority = priority_field()
-    checker = CheckerField(required=False, help_text=FEED_UNLESS_GIVEN)
+    priority = serializers.IntegerField(
+        min_value=MIN_PRIORITY,
+        max_value=MAX_PRIORITY,
+        required=False,
+        help_text="0 unless given; higher runs first.",
+    )
+    checker = CheckerField(required=False, help_text="The name of a checker; `feed` unless given.")
     count_first = serializers.BooleanField(required=False, help_text=COUNT_FIRST)
 
     def attributes(self, *names: str) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from batches.reports.queries import match_host
 from .access import ADD, FORGET, VIEW, VIEW_LOGS, VIEW_PROFILES, VIEW_ROWS, VIEW_STORIES
 from .base import BaseView
 from .batch_requests import CheckBody
-from .calls import EXPORT, LIST, ListViewSet, ManagerView, Row, RowsOf, parse_body
+from .calls import EXPORT, LIST, ListViewSet, ManagerView, Row, RowsOf, read_body
 from .filters import AttemptFilters, BatchStoryFilters, LogFilters, NoFilters, ProfileFilters, RowFilters, StoryFilters
 from .pagination import PlacePagination
 from .schema import NUMBER, conflict, describe, describes_export, missing
@@ -181,22 +181,22 @@ class Profiles(ManagerView, ListViewSet[Profile]):
         Send ids, or `all` for all that rest, optionally only at one host. A success ends the rest of a profile. `all`
         also needs the permission to view profiles.
         """
-        body = parse_body(CheckBody, request)
-        if body["all"]:  # the number of profiles shows how many rest
+        body = read_body(CheckBody, request)
+        chosen = body.validated_data
+        if chosen["all"]:  # the number of profiles shows how many rest
             self.require_permission(VIEW_PROFILES)
-        values = {name: body[name] for name in ("name", "priority", "checker") if name in body}
         return self.run_prepared_once(
-            lambda: self.manager.preparing_batch(profiles=self.select(body), **values),
+            lambda: self.manager.preparing_batch(profiles=self.select(chosen), **body.attributes()),
             lambda reveal: self.respond_with_batch(reveal()),
         )
 
-    def select(self, body: dict[str, Any]) -> QuerySet[Profile]:
+    def select(self, chosen: dict[str, Any]) -> QuerySet[Profile]:
         """Raises Refused if there are none."""
-        profiles = Profile.objects.filter(pk__in=body["ids"]) if "ids" in body else Profile.objects.resting()
-        if "host" in body:
-            profiles = profiles.filter(match_host("url", body["host"]))
+        profiles = Profile.objects.filter(pk__in=chosen["ids"]) if "ids" in chosen else Profile.objects.resting()
+        if "host" in chosen:
+            profiles = profiles.filter(match_host("url", chosen["host"]))
         if not profiles.exists():
-            raise Refused(Code.NOT_FOUND, "No profile has these ids." if "ids" in body else "No profile rests.")
+            raise Refused(Code.NOT_FOUND, "No profile has these ids." if "ids" in chosen else "No profile rests.")
         return profiles
 
 
