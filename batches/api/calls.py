@@ -92,6 +92,8 @@ class OneThing(ManagerView, GenericViewSet[M]):
     #: Finds it, and the field with it in a refusal. Raises Refused.
     find: Callable[..., M]
     kind: str
+    #: The actions that depend on an ETag.
+    tagged = frozenset({"retrieve", "partial_update", "destroy"})
 
     def render(self, pk: str, **options: Any) -> Any:
         return self.get_serializer(self.find(pk, **options)).data

@@ -25,7 +25,7 @@ from .filters import ListFilters, LogFilters, MemberFilters
 from .list_requests import ChangeListBody, CorrectBody, EditJSON, ListJSON, ListUpload, SyncJSON, SyncUpload
 from .pagination import KeysetPagination
 from .request_fields import NothingBody
-from .schema import FORM, JSON, conflict, describe, describes_etag, describes_export, describes_match
+from .schema import FORM, JSON, conflict, describe, describes_export
 from .serializers import (
     BatchSerializer,
     ChangedListSerializer,
@@ -61,7 +61,6 @@ class ProfileListViewSet(ListModelMixin, OneThing[ProfileList]):
     } | dict.fromkeys(("partial_update", "add", "remove", "sync", "correct"), CHANGE_LIST)
     takes_file = frozenset({"create", "sync"})
 
-    @describes_etag(ListSerializer)
     def retrieve(self, request: Request, pk: str) -> HttpResponseBase:
         """Get a list."""
         return self.respond_with_etag(request, pk)
@@ -84,7 +83,7 @@ class ProfileListViewSet(ListModelMixin, OneThing[ProfileList]):
         found = CreatedListSerializer({"list": created} | report, context=self.get_serializer_context())
         return self.respond_created("list", created, found.data)
 
-    @describes_match({200: ListSerializer} | NAME_TAKEN, request=ChangeListBody)
+    @describe(request=ChangeListBody, responses={200: ListSerializer} | NAME_TAKEN)
     def partial_update(self, request: Request, pk: str) -> Response:
         """Change the attributes of a list.
 
@@ -96,7 +95,6 @@ class ProfileListViewSet(ListModelMixin, OneThing[ProfileList]):
             require_granted(self.manager.change_list(pk, **changes))
         return self.respond(pk)
 
-    @describes_match({204: None})
     def destroy(self, request: Request, pk: str) -> Response:
         """Delete a list.
 

@@ -13,7 +13,6 @@ from drf_spectacular.contrib.django_filters import DjangoFilterExtension
 from drf_spectacular.extensions import OpenApiSerializerFieldExtension
 from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, extend_schema
-from rest_framework.serializers import Serializer
 
 from batches.limits import MAX_KEY
 from batches.lists.exports import MEDIA_TYPES
@@ -62,6 +61,11 @@ def header(name: str, description: str, schema: Any = str, response: list[int] |
     return OpenApiParameter(name, schema, OpenApiParameter.HEADER, description=description, response=response)
 
 
+#: For a GET, which returns 304 if the client has the current version, and for the changes that depend on a version.
+IF_NONE_MATCH = [
+    header("If-None-Match", "The `ETag` of an earlier response. If nothing has changed, the response is 304."),
+    header("ETag", "Send it as `If-None-Match` in the next request.", response=[200, 304]),
+]
 IF_MATCH = header("If-Match", "The `ETag` that you have seen. If it has changed since, the response is 412.")
 RETRY_AFTER = header("Retry-After", "Try again after this many seconds.", SECONDS, response=[429, 503])
 IDEMPOTENCY = [
@@ -119,23 +123,6 @@ def describe(**options: Any) -> Callable[[F], F]:
     return decorate
 
 
-def describes_match(responses: dict[int, Any], **options: Any) -> Callable[[F], F]:
-    """For a change that accepts `If-Match`."""
-    return describe(parameters=[IF_MATCH], responses=responses | {412: error_response(412)}, **options)
-
-
-def describes_etag(serializer: type[Serializer[Any]]) -> Callable[[F], F]:
-    """For a GET that returns 304 if the client has the current version."""
-    not_modified = OpenApiResponse(description="Nothing has changed since the response with this `ETag`.")
-    return describe(
-        parameters=[
-            header("If-None-Match", "The `ETag` of an earlier response. If nothing has changed, the response is 304."),
-            header("ETag", "Send it as `If-None-Match` in the next request.", response=[200, 304]),
-        ],
-        responses={200: serializer, 304: not_modified, 412: error_response(412)},
-    )
-
-
 def describes_export(kinds: Iterable[str]) -> Callable[[F], F]:
     """For a GET that returns a file of one of these kinds, and takes the filters of the list."""
     kind = OpenApiParameter("kind", str, OpenApiParameter.PATH, enum=list(kinds))
@@ -150,6 +137,11 @@ class CallSchema(AutoSchema):
     def action(self) -> str:
         view: Any = self.view
         return str(view.action)
+
+    @property
+    def has_tag(self) -> bool:
+        """Whether the call depends on an `ETag`."""
+        return self.action in getattr(self.view, "tagged", ())
 
     def get_operation_id(self) -> str:
         """The words of the path, and the action if it is not the last of them: batches_list, batches_pause."""
@@ -173,15 +165,20 @@ class CallSchema(AutoSchema):
             parameters.append(OpenApiParameter("id", getattr(self.view, "id_schema", ID), OpenApiParameter.PATH))
         if self.method == "POST":
             parameters += IDEMPOTENCY
+        elif self.has_tag:
+            parameters += IF_NONE_MATCH if self.method == "GET" else [IF_MATCH]
         return parameters
 
     def _get_response_bodies(self, direction: Any = "response") -> dict[str, Any]:
         responses: dict[str, Any] = super()._get_response_bodies(direction)
         for status, response in responses.items():
             response["description"] = response["description"] or HTTPStatus(int(status)).phrase
-        for error in self.error_statuses():
-            responses[str(error)] = self._get_response_for_code(  # type: ignore[no-untyped-call]
-                error_response(error), str(error), None, direction
+        others = {str(error): error_response(error) for error in self.error_statuses()}
+        if self.has_tag and self.method == "GET":
+            others["304"] = OpenApiResponse(description="Nothing has changed since the response with this `ETag`.")
+        for status, other in others.items():
+            responses[status] = self._get_response_for_code(  # type: ignore[no-untyped-call]
+                other, status, None, direction
             )
         return dict(sorted(responses.items()))
 
@@ -196,6 +193,8 @@ class CallSchema(AutoSchema):
             yield 406
         if "{id}" in self.path:
             yield 404
+        if self.has_tag:
+            yield 412
 
     def get_serializer_name(self, serializer: Any, direction: Any) -> str:
         return super().get_serializer_name(serializer, direction).removesuffix("Body")

@@ -19,7 +19,7 @@ from .filters import SubscriptionFilters
 from .list_requests import ChangeSubscriptionBody, SubscribeBody, SubscribeToQueueBody
 from .lists import RowsOfList
 from .request_fields import NothingBody
-from .schema import conflict, describe, describes_etag, describes_match
+from .schema import conflict, describe
 from .serializers import SubscriptionSerializer
 
 
@@ -75,12 +75,11 @@ class Subscriptions(OneThing[Subscription]):
     queryset = Subscription.objects.all()
     serializer_class = SubscriptionSerializer
 
-    @describes_etag(SubscriptionSerializer)
     def retrieve(self, request: Request, pk: str) -> HttpResponseBase:
         """Get a subscription."""
         return self.respond_with_etag(request, pk)
 
-    @describes_match({200: SubscriptionSerializer}, request=ChangeSubscriptionBody)
+    @describe(request=ChangeSubscriptionBody)
     def partial_update(self, request: Request, pk: str) -> Response:
         """Change a subscription."""
         changes = parse_body(ChangeSubscriptionBody, request)
@@ -88,7 +87,6 @@ class Subscriptions(OneThing[Subscription]):
             require_granted(self.manager.change_subscription(pk, **changes))
         return self.respond(pk)
 
-    @describes_match({204: None})
     def destroy(self, request: Request, pk: str) -> Response:
         """End a subscription.
 

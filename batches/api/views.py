@@ -46,7 +46,7 @@ from .conditional import make_queue_etag, matching, respond_conditionally
 from .filters import BatchFilters
 from .pagination import KeysetPagination
 from .request_fields import Body, NothingBody
-from .schema import FORM, JSON, conflict, describe, describes_etag, describes_match, refusals
+from .schema import FORM, JSON, conflict, describe, refusals
 from .serializers import BatchSerializer, BulkSerializer, CreatedSerializer, OutcomeSerializer, QueueSerializer
 from .versioning import PathVersioning
 
@@ -97,7 +97,6 @@ class BatchViewSet(ListModelMixin, OneThing[Batch]):
         "bulk": (OPERATE, DELETE),  # the body decides which one is needed
     } | dict.fromkeys(("queue", "start", "pause", "move", "retry", "repeat", "undo"), OPERATE)
 
-    @describes_etag(BatchSerializer)
     def retrieve(self, request: Request, pk: str) -> HttpResponseBase:
         """Get a batch."""
         return self.respond_with_etag(request, pk)
@@ -125,7 +124,7 @@ class BatchViewSet(ListModelMixin, OneThing[Batch]):
         created = CreatedSerializer({"batch": batch} | report, context=self.get_serializer_context())
         return self.respond_created("batch", batch, created.data)
 
-    @describes_match({200: BatchSerializer}, request=ChangeBody)
+    @describe(request=ChangeBody)
     def partial_update(self, request: Request, pk: str) -> Response:
         """Rename a batch or change its priority.
 
@@ -139,7 +138,7 @@ class BatchViewSet(ListModelMixin, OneThing[Batch]):
                 require_granted(self.manager.set_priority(pk, changes["priority"]))
         return self.respond(pk)
 
-    @describes_match({204: None} | refusals(Action.DELETE_BATCH))
+    @describe(responses={204: None} | refusals(Action.DELETE_BATCH))
     def destroy(self, request: Request, pk: str) -> Response:
         """Delete a batch."""
         with matching(request, lambda: self.render(pk)):
@@ -254,9 +253,9 @@ class BatchViewSet(ListModelMixin, OneThing[Batch]):
 
 class QueueViewSet(ManagerView, ViewSet):
     serializer_class = QueueSerializer
+    tagged = frozenset({"retrieve"})
     required_permissions = {"retrieve": VIEW, "hold": OPERATE, "release": OPERATE}
 
-    @describes_etag(QueueSerializer)
     def retrieve(self, request: Request) -> HttpResponseBase:
         """Get the queue."""
         return respond_conditionally(request, make_queue_etag(), self.render)
