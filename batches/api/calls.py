@@ -106,7 +106,7 @@ class OneThing(ManagerView, GenericViewSet[M]):
 
     def respond_with_etag(self, request: Request, pk: str) -> HttpResponseBase:
         body = self.render(pk)
-        return respond_conditionally(request, make_etag(body), lambda: body)
+        return respond_conditionally(request, make_etag(body), lambda: Response(body))
 
 
 class ListViewSet(BaseView, ListModelMixin, GenericViewSet[Row]):

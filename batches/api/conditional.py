@@ -17,7 +17,6 @@ from django.utils.cache import get_conditional_response, patch_cache_control, pa
 from django.utils.http import parse_etags, quote_etag
 from rest_framework.exceptions import APIException
 from rest_framework.request import Request
-from rest_framework.response import Response
 
 from batches.models import Batch, BatchLog, Lease, Queue, Worker
 from batches.reports.forecast import is_recent
@@ -48,15 +47,17 @@ def matching(request: Request, render: Callable[[], Any]) -> Iterator[None]:
         yield
 
 
-def respond_conditionally(request: Request, etag: str | None, render: Callable[[], Any]) -> HttpResponseBase:
-    """The rendered body with its tag, or 304 if the client has that tag. Raises PreconditionFailed.
+def respond_conditionally(
+    request: Request, etag: str | None, respond: Callable[[], HttpResponseBase]
+) -> HttpResponseBase:
+    """The response with its tag, or 304 if the client has that tag. Raises PreconditionFailed.
 
-    Make the tag before the body: if something changes in between, the next request sees it.
+    Make the tag before the response: if something changes in between, the next request sees it.
     """
     early = get_conditional_response(request._request, etag)
     if early is not None and early.status_code == PreconditionFailed.status_code:
         raise PreconditionFailed
-    response = Response(render()) if early is None else early
+    response = respond() if early is None else early
     if etag:
         response.headers["ETag"] = etag
     patch_cache_control(response, private=True, no_cache=True)

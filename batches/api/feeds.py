@@ -2,11 +2,9 @@
 
 from typing import Any
 
-from django.db.models import QuerySet
 from django.http import HttpResponse, HttpResponseBase
 from django.urls import get_script_prefix, path
-from django.utils.cache import get_conditional_response, patch_cache_control
-from django.utils.http import http_date
+from django.utils.cache import patch_cache_control
 from rest_framework.exceptions import NotFound
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -23,7 +21,7 @@ from batches.web.feeds import addresses_of
 from .access import ADD_FEED, REVOKE_FEED, VIEW_FEEDS
 from .base import OpenView
 from .calls import ListViewSet, ManagerView, parse_body
-from .conditional import make_etag
+from .conditional import make_etag, respond_conditionally
 from .filters import FeedFilters
 from .list_requests import FeedBody
 from .schema import NUMBER, conflict, describe, missing
@@ -84,32 +82,18 @@ class FeedView(OpenView):
         return response
 
     def get(self, request: Request, pk: str, kind: str) -> HttpResponseBase:
-        feed = find_feed(pk, request.query_params.get("token", ""))
+        # By the hash of the key: the time that it takes reveals nothing about other keys.
+        digest, feeds = digest_of(request.query_params.get("token", "")), ListFeed.objects.select_related("list")
+        feed = feeds.filter(digest=digest, list=as_uuid(pk)).first()
+        if feed is None:
+            raise NotFound("No such feed. It may have been revoked.")
         feed.note_use()
         stories = fetch_new_stories(feed.list)
         site = request.build_absolute_uri(get_script_prefix())
         content = write_feed(kind, feed.list_id, feed.list.name, feed.list.created_at, site, stories)
-        changed_at = max([feed.list.created_at, *(story.found_at for story in stories if story.found_at)])
-        return respond(request, kind, content, int(changed_at.timestamp()))
-
-
-def find_feed(list_id: str, key: str) -> ListFeed:
-    """Find the feed by the hash of the key, so the time that it takes reveals nothing about other keys.
-
-    Raises NotFound.
-    """
-    feeds: QuerySet[ListFeed] = ListFeed.objects.select_related("list")
-    feed = feeds.filter(digest=digest_of(key), list=as_uuid(list_id)).first()
-    if feed is None:
-        raise NotFound("No such feed. It may have been revoked.")
-    return feed
-
-
-def respond(request: Request, kind: str, content: bytes, changed_at: int) -> HttpResponseBase:
-    etag = make_etag(content)
-    headers = {"ETag": etag, "Last-Modified": http_date(changed_at)}
-    whole = HttpResponse(content, content_type=CONTENT_TYPES[kind], headers=headers)
-    return get_conditional_response(request._request, etag, changed_at, whole) or whole
+        # Without Last-Modified: no story is newer when a profile leaves the list.
+        whole = HttpResponse(content, content_type=CONTENT_TYPES[kind])
+        return respond_conditionally(request, make_etag(content), lambda: whole)
 
 
 urls = [

@@ -258,7 +258,7 @@ class QueueViewSet(ManagerView, ViewSet):
 
     def retrieve(self, request: Request) -> HttpResponseBase:
         """Get the queue."""
-        return respond_conditionally(request, make_queue_etag(), self.render)
+        return respond_conditionally(request, make_queue_etag(), lambda: Response(self.render()))
 
     @describe(request=HoldBody)
     def hold(self, request: Request) -> Response:

@@ -197,12 +197,9 @@ def test_a_reader_that_has_it_already_gets_304(feed, profiles):
     story = find(profiles[0])
     answer = get(feed["atom_url"])
     assert answer["ETag"] != empty["ETag"]
-    for headers in ({"if-none-match": answer["ETag"]}, {"if-modified-since": answer["Last-Modified"]}):
-        again = get(feed["atom_url"], **headers)
-        assert (again.status_code, again.content) == (304, b"")
-        assert again["ETag"] == answer["ETag"]
-        assert again["Referrer-Policy"] == "no-referrer"
-        assert "private" in again["Cache-Control"]
+    again = get(feed["atom_url"], **{"if-none-match": answer["ETag"]})
+    assert (again.status_code, again.content, again["ETag"]) == (304, b"", answer["ETag"])
+    assert (again["Referrer-Policy"], "private" in again["Cache-Control"]) == ("no-referrer", True)
     assert get(feed["atom_url"], **{"if-none-match": empty["ETag"]}).status_code == 200
     StoryResult.objects.filter(pk=story.pk).update(title="Corrected")
     assert get(feed["atom_url"], **{"if-none-match": answer["ETag"]}).status_code == 200
