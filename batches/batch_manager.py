@@ -33,7 +33,7 @@ from .queue.leases import lease_of, lock_head, lock_leases, lock_running
 from .queue.lists import new_batch_of
 from .queue.outages import OutageCalls
 from .queue.redirect_calls import RedirectCalls
-from .queue.refusals import Fenced, Refusal, refusable
+from .queue.refusals import Fenced, Refusal, at_once, refusable
 from .queue.repairs import (
     absorb_leases,
     derive_repairs,
@@ -81,30 +81,8 @@ class BatchManager(
 
     # Creating batches
 
-    @refusable
-    def create_batch(
-        self,
-        name: str,
-        profiles: Profiles = (),
-        priority: int = 0,
-        checker: str = "feed",
-        queue: bool = True,
-        id: uuid.UUID | None = None,
-        keep: bool = False,
-        count_first: bool = False,
-    ) -> Batch:
-        """Create a batch, queued at the end of its priority band or (`queue=False`) paused. All or nothing.
-
-        Unknown addresses become profiles, and duplicates are dropped. A queryset is read when the rows are inserted.
-        Nobody sees the batch before its last row is stored.
-
-        If the caller chooses the `id`, repeating the call is safe: the second one is refused as `already_exists`, even
-        while the first is still in progress. The admin's form needs this; the API has `Idempotency-Key`, which covers
-        every POST and repeats the first answer. With `keep` the batch is the first run of a new list of this name.
-        `count_first`: the stories of a profile's first check count as new.
-        """
-        with self.preparing_batch(name, profiles, priority, checker, queue, id, keep, count_first) as reveal:
-            return reveal()
+    # A call that stores many rows has two halves, for callers who reveal the rows in their own transaction:
+    # `preparing_…` stores them, and yields the call that reveals them. It raises Refused.
 
     @contextmanager
     def preparing_batch(
@@ -118,9 +96,15 @@ class BatchManager(
         keep: bool = False,
         count_first: bool = False,
     ) -> Iterator[Callable[[], Batch]]:
-        """The first half of `create_batch`: store the rows. Yields the second half, which reveals the batch.
+        """Create a batch, queued at the end of its priority band or (`queue=False`) paused. All or nothing.
 
-        For a caller who reveals it in the caller's own transaction. Raises Refused.
+        Unknown addresses become profiles, and duplicates are dropped. A queryset is read when the rows are inserted.
+        Nobody sees the batch before its last row is stored.
+
+        If the caller chooses the `id`, repeating the call is safe: the second one is refused as `already_exists`, even
+        while the first is still in progress. The admin's form needs this; the API has `Idempotency-Key`, which covers
+        every POST and repeats the first answer. With `keep` the batch is the first run of a new list of this name.
+        `count_first`: the stories of a profile's first check count as new.
         """
         name = clean_name(name)
         require_priority(priority)
@@ -138,19 +122,15 @@ class BatchManager(
             else:
                 yield lambda: self._reveal(batch, Action.CREATE_BATCH, total, queue)
 
-    @refusable
-    def repeat_batch(self, batch_id: object, id: uuid.UUID | None = None) -> Batch:
+    create_batch = at_once(preparing_batch)
+
+    @contextmanager
+    def preparing_repeat(self, batch_id: object, id: uuid.UUID | None = None) -> Iterator[Callable[[], Batch]]:
         """Create a queued batch with the same profiles, linked to this one by `previous`.
 
         A run of a list is repeated with the list's current profiles. If the caller chooses the `id`, a second call is
         refused, as in `create_batch`.
         """
-        with self.preparing_repeat(batch_id, id) as reveal:
-            return reveal()
-
-    @contextmanager
-    def preparing_repeat(self, batch_id: object, id: uuid.UUID | None = None) -> Iterator[Callable[[], Batch]]:
-        """The first half of `repeat_batch`, as `preparing_batch` is of `create_batch`."""
         source = find_batch(batch_id)
         batch = new_batch_of(source.list or source, id)
 
@@ -167,6 +147,8 @@ class BatchManager(
         with hidden(batch):
             copied = copy_profiles(source, batch)
             yield reveal
+
+    repeat_batch = at_once(preparing_repeat)
 
     @transition(Action.RENAME_BATCH)
     def rename_batch(self, batch: Batch, name: str) -> Literal[True]:

@@ -137,8 +137,8 @@ class ProfileListViewSet(ListModelMixin, OneThing[ProfileList]):
             change = self.manager.preview_sync(pk, found.profiles, version_in(body))
             return self.respond_changed(pk, change, body.report(found))
         return self.run_prepared_once(
-            lambda: self.manager.preparing_sync(pk, found.profiles, allow_removals),
-            lambda sync: self.respond_changed(pk, sync(version_in(body)), body.report(found)),
+            lambda: self.manager.preparing_sync(pk, found.profiles, allow_removals, version_in(body)),
+            lambda sync: self.respond_changed(pk, sync(), body.report(found)),
         )
 
     @describe(
@@ -173,8 +173,8 @@ class ProfileListViewSet(ListModelMixin, OneThing[ProfileList]):
         body = read_body(EditJSON, self.request)
         found = body.read_list()
         return self.run_prepared_once(
-            lambda: preparing(pk, found.profiles),
-            lambda change: self.respond_changed(pk, change(version_in(body)), body.report(found)),
+            lambda: preparing(pk, found.profiles, version_in(body)),
+            lambda change: self.respond_changed(pk, change(), body.report(found)),
         )
 
     def respond_changed(self, pk: str, outcome: ListChange | Refusal, report: dict[str, Any]) -> Response:

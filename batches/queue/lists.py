@@ -33,7 +33,7 @@ from .contents import (
 )
 from .editions import Edit, is_long, require_settled, settle, staged
 from .members import ListChange, compare, find_profiles, insert_members, insert_members_of_batch
-from .refusals import Code, Refused, refusable
+from .refusals import Code, Refused, at_once, refusable
 from .schedules import choose_next_run
 from .transitions import CODE_BY_STATUS
 from .values import (
@@ -68,8 +68,8 @@ NO_MEMORY: Mapping[str, Any] = {
 }
 
 
-#: Yields a function that reveals an edit: only if the list still has the version in the argument, or with None always.
-PreparedEdit = AbstractContextManager[Callable[[int | None], ListChange]]
+#: Yields the call that reveals an edit.
+PreparedEdit = AbstractContextManager[Callable[[], ListChange]]
 
 #: The attributes that determine when a list runs.
 SCHEDULE = frozenset({"schedule", "time_zone", "delay_minutes", "schedule_active"})
@@ -87,23 +87,6 @@ REQUIRE: Mapping[str, Callable[[object], object]] = {
 class ListCalls(QueueWriter):
     """Changes lists. Each call takes the `expected_version` of the list that its caller decided from."""
 
-    @refusable
-    def create_list(
-        self,
-        name: str,
-        profiles: Profiles = (),
-        priority: int = 0,
-        checker: str = "feed",
-        id: uuid.UUID | None = None,
-        count_first: bool = False,
-    ) -> ProfileList:
-        """Create a list, all or nothing.
-
-        If the caller chooses the `id`, a second call is refused as `already_exists`.
-        """
-        with self.preparing_list(name, profiles, priority, checker, id, count_first) as create:
-            return create()
-
     @contextmanager
     def preparing_list(
         self,
@@ -114,7 +97,10 @@ class ListCalls(QueueWriter):
         id: uuid.UUID | None = None,
         count_first: bool = False,
     ) -> Iterator[Callable[[], ProfileList]]:
-        """The first half of `create_list`: store the profiles. Yields the second half. Raises Refused."""
+        """Create a list, all or nothing.
+
+        If the caller chooses the `id`, a second call is refused as `already_exists`.
+        """
         name = clean_name(name, LIST_NAME)
         require_priority(priority)
         require_checker(checker)
@@ -129,6 +115,8 @@ class ListCalls(QueueWriter):
             insert_profiles(names, fence)
             total = insert_members(created.pk, names, 0, fence)
             yield lambda: self._reveal_list(created, total)
+
+    create_list = at_once(preparing_list)
 
     def _reveal_list(self, created: ProfileList, total: int) -> ProfileList:
         """Show a hidden list when its profiles are complete."""
@@ -175,14 +163,10 @@ class ListCalls(QueueWriter):
                     self._write(changed, Action.CHANGE_LIST, message, **news, **next_run)
         return True
 
-    @refusable
-    def add_profiles(self, list_id: object, profiles: Profiles, expected_version: int | None = None) -> ListChange:
+    def preparing_addition(
+        self, list_id: object, profiles: Profiles, expected_version: int | None = None
+    ) -> PreparedEdit:
         """Add the profiles that it does not have yet."""
-        with self.preparing_addition(list_id, profiles) as add:
-            return add(expected_version)
-
-    def preparing_addition(self, list_id: object, profiles: Profiles) -> PreparedEdit:
-        """The first half of `add_profiles`, as `preparing_list` is of `create_list`."""
         found = find_list(list_id)
         names = clean_profiles(profiles)
         insert_profiles(names)
@@ -190,16 +174,14 @@ class ListCalls(QueueWriter):
         def add(edit: Edit) -> ListChange:
             return ListChange(added=edit.insert(names), unchanged=edit.total)
 
-        return self._preparing_edit(found, Action.ADD_PROFILES, len(names), add)
+        return self._preparing_edit(found, expected_version, Action.ADD_PROFILES, len(names), add)
 
-    @refusable
-    def remove_profiles(self, list_id: object, profiles: Profiles, expected_version: int | None = None) -> ListChange:
+    add_profiles = at_once(preparing_addition)
+
+    def preparing_removal(
+        self, list_id: object, profiles: Profiles, expected_version: int | None = None
+    ) -> PreparedEdit:
         """Remove the profiles that it has. Their history is kept, and other lists keep them."""
-        with self.preparing_removal(list_id, profiles) as remove:
-            return remove(expected_version)
-
-    def preparing_removal(self, list_id: object, profiles: Profiles) -> PreparedEdit:
-        """The first half of `remove_profiles`, as `preparing_list` is of `create_list`."""
         found = find_list(list_id)
         names = clean_profiles(profiles)
 
@@ -207,22 +189,18 @@ class ListCalls(QueueWriter):
             removed = edit.remove(find_profiles(names))
             return ListChange(removed=removed, unchanged=edit.total - removed)
 
-        return self._preparing_edit(found, Action.REMOVE_PROFILES, len(names), remove)
+        return self._preparing_edit(found, expected_version, Action.REMOVE_PROFILES, len(names), remove)
 
-    @refusable
-    def sync_list(
+    remove_profiles = at_once(preparing_removal)
+
+    def preparing_sync(
         self,
         list_id: object,
         profiles: Profiles,
         allow_removals: bool = False,
         expected_version: int | None = None,
-    ) -> ListChange:
+    ) -> PreparedEdit:
         """Make it contain exactly these profiles. Removing more than a tenth is refused unless the caller allows it."""
-        with self.preparing_sync(list_id, profiles, allow_removals) as sync:
-            return sync(expected_version)
-
-    def preparing_sync(self, list_id: object, profiles: Profiles, allow_removals: bool = False) -> PreparedEdit:
-        """The first half of `sync_list`, as `preparing_list` is of `create_list`."""
         found = find_list(list_id)
         names = clean_profiles(profiles)
         _require_allowed(found, compare(found.pk, names)[0], allow_removals)  # before anything is stored
@@ -235,7 +213,10 @@ class ListCalls(QueueWriter):
             added = edit.insert(names)  # without profiles that were forgotten since they were stored
             return ListChange(added, removed, change.unchanged)
 
-        return self._preparing_edit(found, Action.SYNC_LIST, found.total_profiles + len(names), sync)
+        size = found.total_profiles + len(names)
+        return self._preparing_edit(found, expected_version, Action.SYNC_LIST, size, sync)
+
+    sync_list = at_once(preparing_sync)
 
     @refusable
     def preview_sync(self, list_id: object, profiles: Profiles, expected_version: int | None = None) -> ListChange:
@@ -284,18 +265,12 @@ class ListCalls(QueueWriter):
 
     # Runs
 
-    @refusable
-    def run_list(self, list_id: object, id: uuid.UUID | None = None) -> Batch:
+    @contextmanager
+    def preparing_run(self, list_id: object, id: uuid.UUID | None = None) -> Iterator[Callable[[], Batch]]:
         """Queue a batch of its current profiles. Refused while another of its runs waits or runs.
 
         If the caller chooses the `id`, a second call is refused, as in `create_batch`.
         """
-        with self.preparing_run(list_id, id) as reveal:
-            return reveal()
-
-    @contextmanager
-    def preparing_run(self, list_id: object, id: uuid.UUID | None = None) -> Iterator[Callable[[], Batch]]:
-        """The first half of `run_list`, as `preparing_batch` is of `create_batch`."""
         found = find_list(list_id)
         require_no_run(found)
         batch = new_batch_of(found, id)
@@ -309,6 +284,8 @@ class ListCalls(QueueWriter):
         with hidden(batch):
             copied = copy_list_profiles(found.pk, batch)
             yield reveal
+
+    run_list = at_once(preparing_run)
 
     # Parts
 
@@ -324,28 +301,32 @@ class ListCalls(QueueWriter):
 
     @contextmanager
     def _preparing_edit(
-        self, found: ProfileList, action: Action, profiles: int, make: Callable[[Edit], ListChange]
-    ) -> Iterator[Callable[[int | None], ListChange]]:
+        self,
+        found: ProfileList,
+        expected_version: int | None,
+        action: Action,
+        profiles: int,
+        make: Callable[[Edit], ListChange],
+    ) -> Iterator[Callable[[], ListChange]]:
         """Stage the edit if it is long. Yields the call that reveals it, or that makes it in one transaction."""
+
+        def reveal() -> ListChange:
+            with self._changing(found.pk, expected_version) as changed:
+                return self._write_edit(changed, action, edit, change)
+
+        def make_at_once() -> ListChange:
+            with self._changing(found.pk, expected_version) as changed:
+                require_settled(changed)
+                edit = Edit(changed.pk, changed.edition, changed.total_profiles)
+                return self._write_edit(changed, action, edit, make(edit))
+
         settle(found.pk)
         if is_long(profiles):
             with staged(found.pk) as edit:
                 change = make(edit)
-                yield lambda version: self._reveal_edit(action, edit, change, version)
+                yield reveal
         else:
-            yield lambda version: self._edit_at_once(action, found.pk, make, version)
-
-    def _edit_at_once(
-        self, action: Action, list_id: uuid.UUID, make: Callable[[Edit], ListChange], version: int | None
-    ) -> ListChange:
-        with self._changing(list_id, version) as changed:
-            require_settled(changed)
-            edit = Edit(changed.pk, changed.edition, changed.total_profiles)
-            return self._write_edit(changed, action, edit, make(edit))
-
-    def _reveal_edit(self, action: Action, edit: Edit, change: ListChange, version: int | None) -> ListChange:
-        with self._changing(edit.list_id, version) as changed:
-            return self._write_edit(changed, action, edit, change)
+            yield make_at_once
 
     def _write_edit(self, changed: ProfileList, action: Action, edit: Edit, change: ListChange) -> ListChange:
         if change.added or change.removed:

@@ -1,6 +1,7 @@
 """Refusals: expected outcomes of a call that changed nothing."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import wraps
@@ -102,3 +103,14 @@ def refusable(call: Callable[P, R]) -> Callable[P, R | Refusal]:
             return refused.refusal
 
     return call_or_refuse
+
+
+def at_once(prepare: Callable[P, AbstractContextManager[Callable[[], R]]]) -> Callable[P, R | Refusal]:
+    """The whole call of which this is the first half. It yields the second half."""
+
+    @wraps(prepare)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        with prepare(*args, **kwargs) as complete:
+            return complete()
+
+    return refusable(call)

@@ -181,10 +181,10 @@ def test_removing_much_is_refused_for_a_long_list_too(found, manager, at_each_ch
 
 def test_a_long_edit_that_was_decided_from_an_older_version_is_refused(found, manager, at_each_chunk):
     at_each_chunk(lambda: None)
-    with manager.preparing_sync(found.pk, urls(30)[6:], True) as reveal:
+    with manager.preparing_sync(found.pk, urls(30)[6:], True, expected_version=1) as reveal:
         assert manager.change_list(found.pk, priority=1)
         with pytest.raises(Refused, match="has changed"):
-            reveal(1)
+            reveal()
     assert read(found) == urls(12)
     assert_settled(found)
 
@@ -207,7 +207,7 @@ def test_a_second_edit_of_the_profiles_is_refused_while_one_is_staged(edit, foun
         for url in (urls(3)[2], urls(15)[14]):  # one that the list has, and one that is added to it
             assert manager.forget_profile(Profile.objects.get(url=url).pk).code == Code.BEING_EDITED
         assert manager.correct_address(found.pk, urls(2)[1], "https://example.net/")
-        assert reveal(None) == ListChange(8, 0, 12)
+        assert reveal() == ListChange(8, 0, 12)
     assert urls_of(found) == [urls(1)[0], "https://example.net/", *urls(20)[2:]]
     assert edit[0](manager, found.pk)
     assert_settled(found)
@@ -240,7 +240,7 @@ def test_of_two_long_edits_that_begin_at_the_same_time_one_is_refused(found, at_
 
     def add_until_the_second_is_over():
         with BatchManager().preparing_addition(found.pk, urls(20)) as reveal:
-            return second.result(TIMEOUT), reveal(None)
+            return second.result(TIMEOUT), reveal()
 
     first = gate.stop(add_until_the_second_is_over)
     second = in_thread(lambda: BatchManager().add_profiles(found.pk, urls(30)))
@@ -302,5 +302,5 @@ def test_a_staged_edit_of_a_list_that_is_deleted_is_refused(found, manager, at_e
     with manager.preparing_addition(found.pk, urls(20)) as reveal:
         assert BatchManager().delete_list(found.pk)
         with pytest.raises(Refused, match="No list has the ID"):
-            reveal(None)
+            reveal()
     assert not ListProfile.everything.exists()

@@ -175,7 +175,7 @@ def test_removals_are_counted_again_when_the_list_is_edited(manager):
     with manager.preparing_sync(found.pk, urls(10)) as sync:
         assert manager.add_profiles(found.pk, urls(20))
         with pytest.raises(Refused, match="more than a tenth"):
-            sync(None)
+            sync()
 
 
 # Correcting an address
