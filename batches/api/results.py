@@ -79,7 +79,7 @@ class BatchAttempts(RowsOfBatch[Attempt]):
     """
 
     required_permissions = {"list": VIEW_ROWS}
-    queryset = Attempt.objects.select_related("profile").newest_first()
+    queryset = Attempt.objects.select_related("profile").order_by("-pk")
     serializer_class = AttemptSerializer
     filterset_class = AttemptFilters
 

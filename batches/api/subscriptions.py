@@ -57,7 +57,7 @@ class QueueSubscriptions(ListSubscriptions):
     """
 
     def get_queryset(self) -> QuerySet[Subscription]:
-        return self.queryset.of_queue()
+        return self.queryset.filter(list=None)
 
     @describe(request=SubscribeToQueueBody, responses={201: SubscriptionSerializer} | conflict(Code.ALREADY_EXISTS))
     def create(self, request: Request) -> Response:  # type: ignore[override]

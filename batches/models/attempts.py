@@ -1,7 +1,5 @@
 """Earlier checks: results that later checks of the same rows have replaced."""
 
-from typing import Self
-
 from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
@@ -11,11 +9,6 @@ from batches.text import Sentence, translate
 
 from .batches import STATUS_WORDS, Batch, BatchProfile
 from .profiles import Profile
-
-
-class AttemptQuerySet(models.QuerySet["Attempt"]):
-    def newest_first(self) -> Self:
-        return self.order_by("-pk")
 
 
 class Attempt(models.Model):
@@ -36,8 +29,6 @@ class Attempt(models.Model):
     duration = models.FloatField(_("seconds"), null=True, blank=True)
     has_story = models.BooleanField(_("new story"), default=False)
     checked_at = models.DateTimeField(_("checked"))
-
-    objects = models.Manager.from_queryset(AttemptQuerySet)()
 
     class Meta:
         verbose_name = _("earlier check")

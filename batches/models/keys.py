@@ -41,13 +41,9 @@ class Key(models.Model):
         self.digest, self.begins_with = digest_of(key), key[:SHOWN_KEY]
         return key
 
-    @property
-    def use_is_noted(self) -> bool:
-        return self.last_used_at is not None and self.last_used_at > timezone.now() - timedelta(minutes=1)
-
     def note_use(self) -> None:
         """Note its use, at most once a minute. On SQLite, even an empty transaction waits for writers."""
-        if self.use_is_noted:
+        if self.last_used_at is not None and self.last_used_at > timezone.now() - timedelta(minutes=1):
             return
         with suppress(*DATABASE_FAULTS), transaction.atomic():  # reading must not fail because of it
             type(self)._default_manager.filter(pk=self.pk).update(last_used_at=timezone.now())

@@ -5,14 +5,11 @@ remembers the partitions in which workers may still have running checks.
 """
 
 import uuid
-from datetime import timedelta
 from typing import Self
 
 from django.db import models
 from django.db.models import Q
-from django.db.models.functions import Now
 
-from batches.conf import get_config
 from batches.limits import MAX_ACTOR, MAX_HOST, MAX_VERSION, PARTITIONS
 
 from .batches import Batch
@@ -103,13 +100,6 @@ class Loan(models.Model):
         return f"{self.domain} for {self.lease_id}"
 
 
-class EndedLeaseQuerySet(models.QuerySet["EndedLease"]):
-    def under_way(self) -> Self:
-        """The leases with checks that may still be running, by the database's clock, which may have been set back."""
-        lease = timedelta(seconds=get_config().lease_seconds)
-        return self.filter(until__range=(Now(), Now() + lease))
-
-
 class EndedLease(models.Model):
     """A lease that was ended for its worker, by a pause for example. The worker learns this with its next heartbeat.
 
@@ -121,8 +111,6 @@ class EndedLease(models.Model):
     worker = models.CharField(max_length=MAX_ACTOR)
     partitions = models.JSONField(default=list)
     until = models.DateTimeField(help_text="The lease would have expired then.")
-
-    objects = models.Manager.from_queryset(EndedLeaseQuerySet)()
 
     def __str__(self) -> str:
         return f"{self.worker} until {self.until}"

@@ -1,7 +1,6 @@
 """Subscriptions: the address to notify, the topics and the channel."""
 
 import uuid
-from typing import Self
 
 from django.db import models
 from django.db.models import Q
@@ -16,14 +15,6 @@ from batches.text import Sentence, choose_plural, translate
 def no_topics() -> list[str]:
     """`list` is a field in the class below, so it is called here."""
     return []
-
-
-class SubscriptionQuerySet(models.QuerySet["Subscription"]):
-    def active(self) -> Self:
-        return self.filter(is_active=True)
-
-    def of_queue(self) -> Self:
-        return self.filter(list=None)
 
 
 class Subscription(models.Model):
@@ -79,8 +70,6 @@ class Subscription(models.Model):
         _("active"), default=True, help_text=_("Messages of an inactive subscription wait.")
     )
     created_at = models.DateTimeField(_("created"), default=timezone.now, editable=False)
-
-    objects = models.Manager.from_queryset(SubscriptionQuerySet)()
 
     class Meta:
         default_permissions = ()  # the permission to change lists is enough

@@ -26,7 +26,7 @@ def write_alerts(*, is_back: bool = False) -> int:
 
     A worker that has just started passes `is_back`, before its first heartbeat.
     """
-    wanted = list(Subscription.objects.active().of_queue().order_by("pk"))
+    wanted = list(Subscription.objects.filter(is_active=True, list=None).order_by("pk"))
     queue = Queue.objects.annotate(now=Now()).first() if wanted else None
     if queue is None:
         return 0

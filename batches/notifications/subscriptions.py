@@ -25,8 +25,8 @@ def write_run(batch: Batch) -> None:
     if batch.list is None:
         return
     # The lock keeps them from being deleted before this commits, which would roll back the change as well.
-    locked = Subscription.objects.active().select_for_update(no_key=True).filter(list=batch.list_id).order_by("pk")
-    if subscriptions := list(locked):
+    active = Subscription.objects.filter(is_active=True, list=batch.list_id).order_by("pk")
+    if subscriptions := list(active.select_for_update(no_key=True)):
         last_story = StoryResult.objects.filter(batch=batch).aggregate(last=Max("pk"))["last"]
         facts = as_plain({"batch": batch_as_dict(batch), "last_story": last_story or 0, "at": timezone.now()})
         deliveries = []
@@ -42,7 +42,7 @@ def write_run(batch: Batch) -> None:
 def write_test_message(subscription: Subscription) -> bool:
     """False if it is not active."""
     with transaction.atomic():
-        active = Subscription.objects.active().select_for_update(no_key=True).filter(pk=subscription.pk).first()
+        active = Subscription.objects.select_for_update(no_key=True).filter(is_active=True, pk=subscription.pk).first()
         if active:
             make_delivery(active, Event.SUBSCRIPTION_TEST, uuid.uuid4()).save()
     return active is not None

@@ -6,11 +6,11 @@ call closes its gap and writes its log line.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from math import inf
-from typing import Any, Literal, Protocol
+from typing import Any
 from uuid import UUID
 
 from django.db.models import Case, F, QuerySet, When
@@ -28,21 +28,10 @@ MAX_REASONS = 20
 #: Maximum characters of an invalid id in an outcome.
 MAX_QUOTED_ID = 100
 
+#: A BatchManager, which this package must not import. Its methods have the names of the actions.
+Manager = Any
 #: The second half of a repeat.
 Reveal = Callable[[], Batch | Refusal]
-
-
-class Manager(Protocol):
-    """The interface of BatchManager, which this package must not import.
-
-    Its other methods have the names of the actions.
-    """
-
-    def delete_batches(self, batch_ids: Iterable[object], **expected: Any) -> list[Literal[True] | Refusal]: ...
-
-    def undo_change(self, batch_id: object, entry: int | None = None) -> Literal[True] | Refusal: ...
-
-    def preparing_repeat(self, batch_id: object) -> AbstractContextManager[Callable[[], Batch]]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +198,6 @@ def find_batches(ids: Iterable[object]) -> Mapping[object, Batch | None]:
 
 def _call(manager: Manager, action: Action, ids: Sequence[object], values: Mapping[str, Any]) -> list[Any]:
     if action == Action.DELETE_BATCH:
-        return manager.delete_batches(ids, **values)  # deletes their rows together, in half of the time
+        return list(manager.delete_batches(ids, **values))  # deletes their rows together, in half of the time
     call = getattr(manager, action)
     return [call(batch_id, **values) for batch_id in paced(ids)]

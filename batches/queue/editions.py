@@ -24,7 +24,7 @@ from batches.models import NO_EDITION, ListProfile, ProfileList
 from batches.text import Sentence
 
 from .contents import INSERT_CHUNK, PREPARATION
-from .members import ListChange, delete_members, end_members, insert_members
+from .members import ListChange, insert_members, remove_members
 from .refusals import Code, Refused
 from .sql import MEMBER, as_json, execute, json_table, taking_turns
 from .values import find_list
@@ -48,9 +48,7 @@ class Edit:
 
     def remove(self, profile_ids: Iterable[int]) -> int:
         """Remove profiles. Returns the number of removed ones."""
-        if self.editor is None:
-            return delete_members(self.list_id, profile_ids)
-        return end_members(self.list_id, profile_ids, self.edition, self._renew)
+        return remove_members(self.list_id, profile_ids, self.edition if self.editor else None, self._renew)
 
     def reveal(self, change: ListChange) -> None:
         """Reveal a staged edit, under the lock of the list. Raises Refused if it was interrupted for too long."""
@@ -77,7 +75,12 @@ def is_long(profiles: int) -> bool:
 @contextmanager
 def staged(list_id: UUID) -> Iterator[Edit]:
     """Hold the list for an edit. If the block does not reveal the edit, it is removed. Raises Refused."""
-    edit = _begin(list_id)
+    editor = uuid4()
+    with transaction.atomic():
+        found = find_list(list_id, lock=True)
+        require_settled(found)
+        ProfileList.objects.filter(pk=found.pk).update(editor=editor, edit_until=Now() + PREPARATION)
+    edit = Edit(found.pk, found.edition, found.total_profiles, editor)
     try:
         yield edit
     except BaseException:  # Ctrl-C too
@@ -85,15 +88,6 @@ def staged(list_id: UUID) -> Iterator[Edit]:
             _end(edit)
         raise
     _end(edit)
-
-
-def _begin(list_id: UUID) -> Edit:
-    editor = uuid4()
-    with transaction.atomic():
-        found = find_list(list_id, lock=True)
-        require_settled(found)
-        ProfileList.objects.filter(pk=found.pk).update(editor=editor, edit_until=Now() + PREPARATION)
-    return Edit(found.pk, found.edition, found.total_profiles, editor)
 
 
 def _end(edit: Edit) -> None:

@@ -245,7 +245,9 @@ def find_lines_with(address: str) -> list[int]:
 def erase_from_texts(found: Profile, lines: Collection[int]) -> None:
     erase_lines(lines)
     Redirect.objects.filter(url=found.url).delete()  # of other profiles to this one
-    erase_from_responses(found.url)
+    quoted = f'"{found.url}"'
+    erased = Replace("body", Value(quoted), Value(f'"{FORGOTTEN}"'))
+    StoredResponse.objects.filter(body__contains=quoted).update(body=erased)
     if apps.is_installed("django.contrib.admin"):  # the admin's history names each edited row
         names = {found.url[:MAX_NAME], found.name[:MAX_NAME]} - {""}
         edited = LogEntry.objects.filter(content_type__app_label="batches", content_type__model="listprofile")
@@ -254,9 +256,3 @@ def erase_from_texts(found: Profile, lines: Collection[int]) -> None:
 
 def erase_lines(lines: Collection[int]) -> None:
     BatchLog.objects.filter(pk__in=lines).update(message=FORGOTTEN)
-
-
-def erase_from_responses(address: str) -> None:
-    quoted = f'"{address}"'
-    new = Replace("body", Value(quoted), Value(f'"{FORGOTTEN}"'))
-    StoredResponse.objects.filter(body__contains=quoted).update(body=new)

@@ -88,21 +88,13 @@ def _insert_members(list_id: UUID, key: str, wanted: Iterable[Any], edition: int
     return store_chunks(enumerate(wanted), store, fence)
 
 
-def delete_members(list_id: UUID, profile_ids: Iterable[int]) -> int:
-    """Remove them at once. Returns the number of removed ones. The profiles are kept, with their history."""
-    return _change_members(list_id, f"DELETE FROM {MEMBER}", profile_ids)
-
-
-def end_members(list_id: UUID, profile_ids: Iterable[int], edition: int, fence: Fence) -> int:
-    """Make this edition the last one of these members. Returns their number."""
-    return _change_members(list_id, f"UPDATE {MEMBER} SET last_edition = {edition:d}", profile_ids, fence)
-
-
-def _change_members(list_id: UUID, change: str, profile_ids: Iterable[int], fence: Fence = lambda: None) -> int:
+def remove_members(list_id: UUID, profile_ids: Iterable[int], last_edition: int | None, fence: Fence) -> int:
+    """Delete them, or let this edition be their last one. Returns the number of removed ones."""
+    change = f"DELETE FROM {MEMBER}" if last_edition is None else f"UPDATE {MEMBER} SET last_edition = {last_edition:d}"
     statement = f"""{change} WHERE list_id = %s AND last_edition = {NO_EDITION}
                                    AND profile_id IN (SELECT id FROM {json_table({"id": "bigint"})} AS wanted)"""
 
-    def write(chunk: list[int]) -> int:
+    def remove(chunk: list[int]) -> int:
         return execute(statement, [uuid_parameter(list_id), as_json([(profile_id,) for profile_id in chunk])])
 
-    return store_chunks(profile_ids, write, fence)
+    return store_chunks(profile_ids, remove, fence)

@@ -4,6 +4,7 @@ import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from functools import partial
 from hashlib import sha256
 from typing import TypeGuard, TypeVar
 
@@ -88,8 +89,8 @@ def require_within(least: int, most: int, advice: str, value: object) -> int:
     return value
 
 
-def require_priority(priority: object) -> None:
-    require_within(MIN_PRIORITY, MAX_PRIORITY, PRIORITY, priority)
+require_priority = partial(require_within, MIN_PRIORITY, MAX_PRIORITY, PRIORITY)
+require_delay = partial(require_within, 0, MAX_DELAY, DELAY)
 
 
 def require_checker(checker: object) -> None:
@@ -212,10 +213,6 @@ def require_time_zone(zone: object) -> None:
         find_zone(zone)
     except InvalidSchedule as error:
         raise Refused(Code.BAD_VALUE, str(error)) from error
-
-
-def require_delay(minutes: object) -> None:
-    require_within(0, MAX_DELAY, DELAY, minutes)
 
 
 def require_flag(value: object) -> bool:

@@ -1,7 +1,6 @@
 """Compares a repeated batch with its previous run: new stories, new failures, recoveries. Reads only."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from django.db import connection
 from django.db.models import F, Field, Func, OuterRef, Q, QuerySet, Subquery, TextChoices, Value
@@ -83,17 +82,15 @@ def compare(batch: Batch) -> Comparison | None:
 
 def filter_by_change(rows: QuerySet[BatchProfile], previous: Batch | None, change: Change) -> QuerySet[BatchProfile]:
     """The rows with this change since `previous`; none without a previous batch."""
-    return rows.none() if previous is None else _with_before(rows, previous).filter(CONDITIONS[change])
+    if previous is None:
+        return rows.none()
+    before = BatchProfile.objects.filter(_is_in(previous), profile=OuterRef("profile")).values("status")
+    pending = Value(Status.PENDING.value)  # also if that batch lacks the profile
+    return rows.annotate(before=Coalesce(Subquery(before), pending)).filter(CONDITIONS[change])
 
 
 def find_previous(batch: Batch) -> Batch | None:
     return Batch.objects.filter(pk=batch.previous_id).first() if batch.previous_id else None
-
-
-def _with_before(rows: QuerySet[BatchProfile], previous: Batch) -> QuerySet[Any]:
-    """Annotate `before`: the status in the previous batch; also `pending` if that batch lacks the profile."""
-    before = BatchProfile.objects.filter(_is_in(previous), profile=OuterRef("profile")).values("status")
-    return rows.annotate(before=Coalesce(Subquery(before), Value(Status.PENDING.value)))
 
 
 def _is_in(batch: Batch) -> Q:

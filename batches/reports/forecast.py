@@ -199,6 +199,7 @@ def queue_as_dict(
     work = [(batch.checker, batch.total_profiles, batch.completed_profiles) for batch in waiting]
     outlook = replace(outlook, durations=_durations(work, outlook.rates))
     workers, workers_total = list_workers(limit)
+    turns = [(batch, outlook.turn(batch.position or 0)) for batch in waiting]
     return {
         **public_fields.as_dict(queue, public_fields.QUEUE),
         "worker": ", ".join(outlook.workers) if outlook.running else str(last or ""),
@@ -208,16 +209,13 @@ def queue_as_dict(
         "workers": [public_fields.as_dict(worker, public_fields.WORKER) for worker in workers],
         "workers_total": workers_total,
         "running": batch_as_dict(outlook.running) if outlook.running else None,
-        "waiting": [batch_as_dict(batch) | _turn_as_dict(batch, outlook) for batch in waiting],
+        "waiting": [
+            batch_as_dict(batch) | {"expected_start": turn.start, "expected_end": turn.end} for batch, turn in turns
+        ],
         "waiting_total": outlook.waiting,
         "waiting_profiles": outlook.waiting_profiles,
         "all_done": outlook.all_done,
     }
-
-
-def _turn_as_dict(batch: Batch, outlook: Outlook) -> dict[str, Any]:
-    turn = outlook.turn(batch.position or 0)
-    return {"expected_start": turn.start, "expected_end": turn.end}
 
 
 def sum_up_waiting() -> list[tuple[str, int, int]]:

@@ -60,8 +60,11 @@ def fetch_checks(profile: Profile, limit: int, place: Place | None = None) -> li
     rows, attempts = BatchProfile.objects.filter(profile=profile), Attempt.objects.filter(profile=profile)
     if place is not None:
         rows, attempts = rows.filter(_behind(place, False)), attempts.filter(_behind(place, True))
-    found = (_fetch(rows, limit), False), (_fetch(attempts, limit), True)
-    checks = [check for some, is_earlier in found for check in _as_checks(some, is_earlier=is_earlier)]
+    checks = [
+        Check(row.pk, row.batch_id, row.batch, is_earlier, *(getattr(row, name) for name in Attempt.RESULT))
+        for found, is_earlier in ((rows, False), (attempts, True))
+        for row in _fetch(found, limit)
+    ]
     checks.sort(key=lambda check: check.checked_at, reverse=True)
     return checks[:limit]
 
@@ -87,13 +90,6 @@ def find_waiting(profile: Profile) -> QuerySet[Batch]:
     """The batches that still have to check it, in the order of the queue."""
     waiting = BatchProfile.objects.filter(profile=profile, status=BatchProfile.Status.PENDING)
     return Batch.objects.filter(pk__in=waiting.values("batch")).in_queue_order()
-
-
-def _as_checks(found: Iterable[Any], *, is_earlier: bool) -> list[Check]:
-    return [
-        Check(row.pk, row.batch_id, row.batch, is_earlier, *(getattr(row, name) for name in Attempt.RESULT))
-        for row in found
-    ]
 
 
 def _add_stories(profile: Profile, checks: list[Check]) -> None:

@@ -1,6 +1,5 @@
 """The workers: the batch, speed and last heartbeat of each, including those that have died. Reads only."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -39,13 +38,9 @@ def list_workers(limit: int) -> tuple[list[WorkerFigures], int]:
     workers = list(known.expected().order_by("-alive", "name")[:limit])
     total = Worker.objects.expected().count() if len(workers) == limit else len(workers)
     workers = workers or list(known.alive().order_by("-seen_at")[:1])
-    leases = find_leases([worker.name for worker in workers])
-    return [describe_worker(worker, leases.get(worker.name)) for worker in workers], total or len(workers)
-
-
-def find_leases(names: Sequence[str]) -> Mapping[str, Any]:
-    leases = Lease.objects.filter(worker__in=names).select_related("batch").annotate(owned=Count("partitions"))
-    return {lease.worker: lease for lease in leases}
+    leases = Lease.objects.filter(worker__in=[worker.name for worker in workers]).select_related("batch")
+    by_worker = {lease.worker: lease for lease in leases.annotate(owned=Count("partitions"))}
+    return [describe_worker(worker, by_worker.get(worker.name)) for worker in workers], total or len(workers)
 
 
 def describe_worker(worker: Any, lease: Any) -> WorkerFigures:
