@@ -2,7 +2,6 @@
 
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from importlib import import_module
 from uuid import uuid4
 
 import pytest
@@ -12,9 +11,8 @@ from django.db.migrations.loader import MigrationLoader
 
 from batches import __version__
 from batches.batch_manager import BatchManager
-from batches.models import Batch, BatchLog, Profile, ProfileList, Queue, StoryResult, Subscription, Webhook, Worker
+from batches.models import Batch, Profile, Queue, Subscription, Webhook, Worker
 from batches.queue.workers import note_worker
-from batches.tests.support.chunks import Killed
 from batches.tests.support.factories import (
     MODELS,
     assert_consistent,
@@ -24,13 +22,9 @@ from batches.tests.support.factories import (
     make_list,
     subscribe,
     urls,
-    urls_of,
 )
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
-
-#: Such a migration changes no more. `make test` takes data through the latest ones, and through all others once.
-of_an_older_version = pytest.mark.exhaustive
 
 
 def migrate(target):
@@ -126,47 +120,6 @@ def test_subscriptions_of_webhooks_are_identified_by_the_webhook():
     assert everything() == before
 
 
-def repeat(batch):
-    repeat = BatchManager().repeat_batch(batch.pk)
-    assert repeat
-    return repeat
-
-
-@of_an_older_version
-def test_batches_that_repeat_each_other_become_the_runs_of_a_list():
-    """A chain, a batch that was repeated twice, another of the same name, one without its previous, a single one."""
-    make_batch("alone", 2)
-    news = make_batch("News", 3, priority=2, checker="http")
-    chain = [news, repeat(news), repeat(repeat(news))]
-    chain.insert(2, chain[2].previous)
-    other = make_batch("News", 4)
-    assert BatchManager().rename_batch(repeat(other).pk, "x" * 200)
-    assert BatchManager().rename_batch(repeat(other).pk, "News")
-    gone = make_batch("gone", 1)
-    repeat(gone)
-    assert BatchManager().delete_batch(gone.pk)
-    with back_at("0009"):
-        assert not BatchLog.objects.filter(action="create_list").exists()
-    lists = {found.name: found for found in ProfileList.objects.all()}
-    assert set(lists) == {"News", "News (2)"}
-    assert [(found.priority, found.checker) for found in (lists["News"], lists["News (2)"])] == [
-        (2, "http"),
-        (0, "feed"),
-    ]
-    assert set(lists["News"].runs.all()) == set(chain)
-    assert urls_of(lists["News"]) == urls(3)
-    assert urls_of(lists["News (2)"]) == urls(4)
-    assert lists["News (2)"].runs.count() == 3
-    assert [line.message for line in BatchLog.objects.filter(list=lists["News"])] == [
-        "made of 4 batches that repeat each other"
-    ]
-    assert_consistent()
-    with back_at("0008"):
-        pass
-    assert ProfileList.objects.count() == 2
-    assert repeat(news).list.name == "News"
-
-
 def test_the_way_back_waits_for_a_retry_by_reason_which_earlier_versions_would_take_for_one_of_all_rows():
     batch = half_checked("done")
     Batch.objects.filter(pk=batch.pk).update(reset_after=0, reset_reasons=["It answers with 500."])
@@ -178,55 +131,3 @@ def test_the_way_back_waits_for_a_retry_by_reason_which_earlier_versions_would_t
     Batch.objects.filter(pk=batch.pk).update(reset_after=None, reset_reasons=None)
     with back_at("0030"):
         pass
-
-
-@of_an_older_version
-def test_what_was_known_of_profiles_counts_as_read_or_failing():
-    read, ok_once, seen, failing, _ = (Profile.objects.create(url=url) for url in urls(5))
-    day = [datetime(2026, 6, number, tzinfo=UTC) for number in range(1, 6)]
-    counters = {"total_profiles": 2, "completed_profiles": 2, "successful_checks": 1, "skipped_profiles": 1}
-    batch = Batch.objects.create(name="old", status="paused", **counters)
-    batch.profiles.create(profile=ok_once, status="ok", checked_at=day[1])
-    skipped = batch.profiles.create(profile=failing, status="skipped", error="It rests.")
-    StoryResult.objects.create(profile=read, story_id="a", found_at=day[0])
-    Profile.objects.filter(pk=ok_once.pk).update(last_checked_at=day[2], last_error="It is gone.")
-    Profile.objects.filter(pk=seen.pk).update(last_checked_at=day[3])
-    Profile.objects.filter(pk=failing.pk).update(last_checked_at=day[4], last_error="It is gone.")
-    with back_at("0017"), connection.cursor() as cursor:
-        cursor.execute("SELECT status FROM batches_batchprofile ORDER BY id")
-        assert cursor.fetchall() == [("ok",), ("pending",)]
-    memories = Profile.objects.order_by("pk").values_list("first_read_at", "failures", "failing_since", "rests_until")
-    assert list(memories) == [
-        (day[0], 0, None, None),
-        (day[1], 1, day[2], None),
-        (day[3], 0, None, None),
-        (None, 1, day[4], None),
-        (None, 0, None, None),
-    ]
-    skipped.refresh_from_db()
-    assert (skipped.status, skipped.error) == ("pending", "")
-    assert_consistent()
-
-
-@of_an_older_version
-def test_lists_of_chains_are_made_in_small_steps_that_can_be_repeated_after_a_kill(monkeypatch):
-    news = make_batch("News", 5)
-    repeat(news)
-    module = import_module("batches.migrations.0010_lists_of_repeated_batches")
-    copy = module.copy_members
-
-    def copy_and_die(*arguments):
-        assert not connection.in_atomic_block
-        copy(*arguments)
-        raise Killed
-
-    monkeypatch.setattr(module, "CHUNK", 2)
-    with back_at("0009"):
-        monkeypatch.setattr(module, "copy_members", copy_and_die)
-        with pytest.raises(Killed):
-            migrate("0010")
-        monkeypatch.setattr(module, "copy_members", copy)
-    [found] = ProfileList.objects.all()
-    assert (found.name, found.total_profiles, found.runs.count()) == ("News", 5, 2)
-    assert urls_of(found) == urls(5)
-    assert_consistent()

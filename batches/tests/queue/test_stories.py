@@ -159,50 +159,6 @@ READ_BEFORE = {
         ),
         ("http://site.example/5", "", "http://site.example/5", None),
     ],
-    """<feed xmlns='http://www.w3.org/2005/Atom'><link href='http://site.example/'/>
-    <entry><id>tag:1</id><title>One</title><link href='/1'/><updated>2024-01-01T10:00:00Z</updated></entry>
-    <entry><title>Two</title><link href='/2'/></entry>
-    <entry><title>Three</title><summary>Text</summary></entry></feed>""": [
-        ("tag:1", "One", "http://site.example/1", datetime(2024, 1, 1, 10, tzinfo=UTC)),
-        ("/2", "Two", "http://site.example/2", None),
-        ("c79622f0fbe2567b7130925597b6a08b37136a9dc02e3ec72ae10f0563a7cf97", "Three", "", None),
-    ],
-    """<rdf:RDF xmlns:rdf='http://www.w3.org/1999/02/22-rdf-syntax-ns#' xmlns='http://purl.org/rss/1.0/'>
-    <item rdf:about='http://site.example/1'><title>One</title><link>http://site.example/1?x</link></item>
-    </rdf:RDF>""": [("http://site.example/1", "One", "http://site.example/1?x", None)],
-    """{"items": [{"id": 1, "title": "One", "url": "http://site.example/1"},
-                  {"title": "Two", "content_text": "Text"}]}""": [
-        ("1", "One", "http://site.example/1", None),
-        ("41b9ba023991c4bf5a46512118b63fb207fc4e22237ae639d43170d68b72d3a0", "Two", "", None),
-    ],
-    # Two ids
-    """<rss xmlns:atom='http://www.w3.org/2005/Atom'><channel><item><atom:id>tag:1</atom:id><guid>1</guid>
-    <title>One</title><link>http://site.example/1</link></item></channel></rss>""": [
-        ("tag:1", "One", "http://site.example/1", None)
-    ],
-    # Two links
-    """<rss xmlns:atom='http://www.w3.org/2005/Atom'><channel><item><title>One</title>
-    <link>http://site.example/1</link><atom:link rel='alternate' href='http://site.example/one'/>
-    </item></channel></rss>""": [("http://site.example/one", "One", "http://site.example/one", None)],
-    # Two titles
-    """<rss xmlns:m='http://search.yahoo.com/mrss/'><channel>
-    <item><m:title>M</m:title><title>One</title><guid>1</guid></item>
-    <item><m:title>M</m:title><title>Two</title><link>http://site.example/2</link></item></channel></rss>""": [
-        ("1", "M", "", None),
-        ("http://site.example/2", "M", "http://site.example/2", None),
-    ],
-    # Dates that were wrong
-    """<rss><channel><item><guid>1</guid><title>One</title><pubDate>18:30</pubDate></item>
-    <item><guid>2</guid><title>Two</title><pubDate>Tue, 02 Jul 2024 06:30:00 PM</pubDate></item></channel></rss>""": [
-        ("1", "One", "", datetime(2026, 11, 29, 18, 30, tzinfo=UTC)),
-        ("2", "Two", "", datetime(2024, 7, 2, 6, 30, tzinfo=UTC)),
-    ],
-    # Broken
-    """<rss><channel><item><title>One</title><link>http://site.example/1</link><description><p>a<br>b</description>
-    </item><item><title>Two &nbsp; &</title><guid>2</guid></item></channel></rss>""": [
-        ("http://site.example/1", "One", "http://site.example/1", None),
-        ("2", "Two &", "http://site.example/2", None),
-    ],
 }
 
 
