@@ -12,7 +12,6 @@ from batches.lists.imports import ProfileAddress
 from batches.models import Batch, BatchLog, ListProfile, Profile, ProfileList, Redirect, StoryResult
 from batches.queue.members import ListChange
 from batches.queue.refusals import Code, Refused
-from batches.queue.writer import QueueWriter
 from batches.tests.support.factories import (
     assert_consistent,
     failed,
@@ -20,16 +19,14 @@ from batches.tests.support.factories import (
     make_batch,
     make_list,
     ok,
-    profile_ids,
     propose_redirect,
-    record,
     run_list,
     start_run,
     unchanged,
     urls,
     urls_of,
 )
-from batches.tests.support.threads import TIMEOUT, Gate, in_thread, run_in_threads, wait_for_lock
+from batches.tests.support.threads import run_in_threads
 
 pytestmark = pytest.mark.django_db
 
@@ -183,10 +180,7 @@ def test_removals_are_counted_again_when_the_list_is_edited(manager):
 
 def test_a_corrected_address_keeps_its_history_and_resets_the_memory_of_the_old_address(manager):
     found = make_list(profiles=2)
-    run = start_run(manager.run_list(found.pk))
-    results = [ok("a story", etag='"1"', feed_url="https://example.org/feed"), failed()]
-    record(run, zip(profile_ids(run.batch), results, strict=True))
-    assert manager.complete_batch(run.batch.pk)
+    run_list(found, ok("a story", etag='"1"', feed_url="https://example.org/feed"), failed())
     propose_redirect(*urls(2))
     assert (len(queries.sample_answering(5)), Profile.objects.failing().count()) == (1, 1)
     assert manager.correct_address(found.pk, urls(1)[0], "https://Example.net/new#top")
@@ -268,18 +262,6 @@ def test_an_unknown_list_or_feed_is_refused(manager):
                 assert refusal.message.startswith("No list has the ID "), (name, pk)
         for pk in UNKNOWN:
             assert manager.revoke_feed(pk).message.startswith("No feed has the ID "), pk
-
-
-@pytest.mark.databases("postgresql")  # on SQLite one writes at a time
-@pytest.mark.django_db(transaction=True)
-def test_a_feed_that_two_callers_revoke_at_the_same_time_is_revoked_once(monkeypatch):
-    feed = BatchManager().create_feed(make_list().pk, "a feed").feed
-    gate = Gate(monkeypatch, QueueWriter, "_log")
-    first = gate.stop(lambda: BatchManager().revoke_feed(feed.pk))
-    second = in_thread(lambda: BatchManager().revoke_feed(feed.pk))
-    wait_for_lock(second)
-    gate.open()
-    assert (first.result(TIMEOUT), second.result(TIMEOUT).code) == (True, Code.NOT_FOUND)
 
 
 @pytest.mark.django_db(transaction=True)

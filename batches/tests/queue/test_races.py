@@ -174,21 +174,6 @@ def test_a_worker_that_records_again_before_another_has_taken_over_keeps_its_run
 
 
 @pytest.mark.databases("postgresql")
-def test_a_repair_waits_for_the_results_that_are_being_recorded_and_finds_nothing_to_repair(monkeypatch):
-    """On SQLite, nothing is recorded while another repairs."""
-    run = start_run(make_batch("it", 2))
-    gate = Gate(monkeypatch, results, "update_batch_profiles")
-    found = [(profile_ids(run.batch)[0], ok("s"))]
-    recording = gate.stop(lambda: BatchManager().record_results(run.batch.pk, run.run_token, found))
-    repairing = in_thread(lambda: BatchManager().repair_batch(run.batch.pk))
-    wait_for_lock(repairing)
-    gate.open()
-    assert (recording.result(TIMEOUT), repairing.result(TIMEOUT)) == (True, True)
-    assert not BatchLog.objects.filter(action="repair_batch").exists()
-    assert_consistent()
-
-
-@pytest.mark.databases("postgresql")
 def test_recording_does_not_wait_for_the_queue_lock(monkeypatch):
     """SQLite has one lock for all writers."""
     run = start_run(make_batch("it", 1))

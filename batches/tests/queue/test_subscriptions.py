@@ -5,9 +5,7 @@ import pytest
 from batches.batch_manager import BatchManager
 from batches.limits import MAX_SUBSCRIPTIONS
 from batches.models import BatchLog, Subscription, Webhook
-from batches.queue import subscription_calls
 from batches.tests.support.factories import last_line, make_list, subscribe, unchanged
-from batches.tests.support.threads import TIMEOUT, Gate, in_thread, wait_for_lock
 
 pytestmark = pytest.mark.django_db
 
@@ -148,29 +146,3 @@ def test_a_subscription_that_is_off_gets_no_test_message(found):
     with unchanged():
         refusal = BatchManager().send_test_message(made.pk)
     assert refusal.message == "The subscription is not active. Activate it before you send a test message."
-
-
-@pytest.mark.databases("postgresql")  # on SQLite one writes at a time
-@pytest.mark.django_db(transaction=True)
-def test_a_subscription_that_ends_while_it_is_changed_ends_afterwards(monkeypatch):
-    made = BatchManager().subscribe(None, ADDRESS, ["held"])
-    assert BatchManager().send_test_message(made.pk)  # without a transaction
-    gate = Gate(monkeypatch, subscription_calls, "clean_options")
-    changing = gate.stop(lambda: BatchManager().change_subscription(made.pk, is_active=False))
-    ending = in_thread(lambda: BatchManager().unsubscribe(made.pk))
-    wait_for_lock(ending)
-    gate.open()
-    assert (changing.result(TIMEOUT), ending.result(TIMEOUT)) == (True, True)
-    assert not Subscription.objects.exists()
-
-
-@pytest.mark.databases("postgresql")
-@pytest.mark.django_db(transaction=True)
-def test_a_list_that_is_deleted_at_the_same_time_takes_the_new_subscription_with_it(found, monkeypatch):
-    gate = Gate(monkeypatch, Subscription.objects, "create")
-    subscribing = gate.stop(lambda: subscribe(found))
-    deleting = in_thread(lambda: BatchManager().delete_list(found.pk))
-    wait_for_lock(deleting)
-    gate.open()
-    assert (subscribing.result(TIMEOUT).list, deleting.result(TIMEOUT)) == (found, True)
-    assert not Subscription.objects.exists()
