@@ -48,7 +48,7 @@ def test_a_pause_is_not_a_day_longer_after_the_clock_was_set_back_by_a_day():
 
 
 def test_many_hosts_are_remembered_at_once_and_the_longest_pauses_recalled(monkeypatch):
-    remember_hosts([HostNote(f"{number}.example", float(number), 1) for number in range(1, 1001)])
+    remember_hosts([HostNote(f"{number}.example", 60.0 * number, 1) for number in range(1, 1001)])
     assert Host.objects.count() == 1000
     monkeypatch.setattr(hosts, "MAX_RECALLED", 3)
     assert [note.name for note in recall_hosts()] == ["1000.example", "999.example", "998.example"]
