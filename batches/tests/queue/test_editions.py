@@ -173,12 +173,6 @@ def test_a_long_edit_that_changes_nothing_leaves_no_trace(found, manager, at_eac
     assert_settled(found)
 
 
-def test_removing_much_is_refused_for_a_long_list_too(found, manager, at_each_chunk):
-    at_each_chunk(lambda: None)
-    assert manager.sync_list(found.pk, urls(5)).code == Code.TOO_MANY_REMOVALS
-    assert_settled(found)
-
-
 def test_a_long_edit_that_was_decided_from_an_older_version_is_refused(found, manager, at_each_chunk):
     at_each_chunk(lambda: None)
     with manager.preparing_sync(found.pk, urls(30)[6:], True, expected_version=1) as reveal:

@@ -22,7 +22,7 @@ from batches.queue.forgetting import LOGGED, Traces, count_traces
 from batches.queue.refusals import Code
 from batches.tests.support.factories import (
     assert_sound,
-    claim,
+    check_batch,
     failed,
     half_checked,
     make_batch,
@@ -31,7 +31,6 @@ from batches.tests.support.factories import (
     profile_ids,
     propose_redirect,
     record,
-    record_one,
     row_statuses,
     run_list,
     start_run,
@@ -191,13 +190,10 @@ def test_lists_lose_it_and_say_so_without_its_address(manager):
 
 def test_stories_that_are_no_longer_counted_do_not_count_when_they_go(manager):
     """The batch was checked again since, and found others."""
-    run = start_run(make_batch("it", 2))
-    ours, other = profile_ids(run.batch)
-    record(run, [(ours, ok("a", "b")), (other, ok("c"))])
+    run = check_batch(make_batch("it", 2), ok("a", "b"), ok("c"))
     assert manager.finish_run(run.batch.pk, run.run_token)
     assert manager.queue_batch(run.batch.pk)
-    run = claim()
-    record(run, [(ours, ok("d")), (other, ok("e", "f"))])
+    run = check_batch(run.batch, ok("d"), ok("e", "f"))
     assert manager.finish_run(run.batch.pk, run.run_token)
     assert forget().stories == 3
     run.batch.refresh_from_db()
@@ -207,8 +203,7 @@ def test_stories_that_are_no_longer_counted_do_not_count_when_they_go(manager):
 
 def test_the_stories_of_a_merged_profile_are_deleted_too(manager):
     """Its stories may be in batches where it has no row."""
-    run = start_run(make_batch("it", 1))
-    record(run, [(profile_ids(run.batch)[0], ok("a", "b"))])
+    run = check_batch(make_batch("it", 1), ok("a", "b"))
     assert manager.finish_run(run.batch.pk, run.run_token)
     target = Profile.objects.create(url="https://target.example/")
     assert manager.accept_redirect(propose_redirect(OURS, target.url).pk)
@@ -287,8 +282,7 @@ def test_a_value_that_is_not_the_id_of_a_profile_is_not_found(manager, value):
 
 def test_the_traces_count_the_deleted_rows(manager):
     make_list("people", 2)
-    run = start_run(make_batch("it", 2))
-    record_one(run, ok("a", "b"))
+    check_batch(make_batch("it", 2), ok("a", "b"))
     make_batch("next", 2)
     ours = Profile.objects.get(url=OURS)
     traces = count_traces(list(Profile.objects.filter(pk=ours.pk)))

@@ -14,13 +14,13 @@ from batches.tests.support.factories import (
     age_leases,
     assert_consistent,
     assert_logged,
+    check_batch,
     claim,
     half_checked,
     last_line,
     make_batch,
     ok,
     profile_ids,
-    record,
     start_run,
     unchanged,
     values_of,
@@ -296,8 +296,7 @@ def test_rows_that_are_checked_again_are_like_those_without_a_check(again, reset
     assert (read(it, "run_seconds"), last_line().message) == ((seconds,), message)
     *rows, unchecked = it.profiles.order_by("pk").values_list(*ROW)
     assert [rows[index] for index in reset] == [unchecked] * len(reset)
-    run = start_run(it)
-    record(run, [(pk, ok("new")) for pk in profile_ids(it)])
+    run = check_batch(it, *[ok("new")] * 3)
     assert manager.finish_run(it.pk, run.run_token)
     assert read(it, *COUNTERS) == (3, 3, 0)
     assert_consistent()

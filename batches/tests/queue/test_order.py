@@ -28,12 +28,6 @@ read_version = Queue.objects.read_version
 # Bands
 
 
-def test_a_batch_is_queued_behind_the_last_one_with_at_least_its_priority(manager):
-    for priority in (0, 5, 0, -3, 5, 9, 4):
-        make_batch(f"{priority}", priority=priority)
-    assert waiting_names() == ["9", "5", "5", "4", "0", "0", "-3"]
-
-
 def test_the_band_ends_behind_its_last_batch_even_if_batches_were_moved(manager):
     high, low = make_batch("high", priority=5), make_batch("low")
     make_batch("low 2")

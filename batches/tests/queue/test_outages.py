@@ -16,6 +16,7 @@ from batches.tests.support.chunks import killed_at
 from batches.tests.support.factories import (
     assert_consistent,
     assert_sound,
+    check_batch,
     claim,
     counters,
     failed,
@@ -38,9 +39,7 @@ HOUR = timedelta(hours=1)
 
 def run_with(*results, name="it", pending=1):
     """A run with these results, and this many rows without one."""
-    run = start_run(make_batch(name, len(results) + pending))
-    record(run, zip(profile_ids(run.batch), results, strict=False))
-    return run
+    return check_batch(make_batch(name, len(results) + pending), *results)
 
 
 def report(run, since=None):
@@ -178,9 +177,8 @@ def test_a_person_can_take_over_the_hold_or_release_it():
 
 def test_hosts_are_asked_that_answered_last_time_each_at_another_domain():
     addresses = [f"https://{page}.{number}.example/" for number in range(6) for page in "ab"]
-    run = start_run(BatchManager().create_batch("it", addresses))
     results = [ok(), ok(), LOST, LOST, failed(), failed(), ok(), ok(), ok(), LOST]
-    record(run, zip(profile_ids(run.batch), results, strict=False))
+    check_batch(BatchManager().create_batch("it", addresses), *results)
     found = {address.split(".")[1] for address in sample_answering(10)}
     assert found == {"0", "3", "4"}
     assert len(sample_answering(2)) == 2

@@ -24,16 +24,14 @@ from batches.tests.support.chunks import killed_at
 from batches.tests.support.factories import (
     assert_consistent,
     assert_sound,
+    check_batch,
     last_line,
     make_batch,
     make_list,
     make_waiting,
     ok,
-    profile_ids,
-    record,
     remembered,
     row_statuses,
-    start_run,
     urls,
     urls_of,
 )
@@ -173,8 +171,7 @@ def test_in_a_transaction_of_the_caller_foreign_keys_are_checked_before_the_queu
 @remembered
 def big():
     """A done batch of ten rows, of which seven showed a story each."""
-    run = start_run(make_batch("big", 10))
-    record(run, [(profile_id, ok("s")) for profile_id in profile_ids(run.batch)[:7]])
+    run = check_batch(make_batch("big", 10), *[ok("s")] * 7)
     assert BatchManager().complete_batch(run.batch.pk)
     return run.batch
 
@@ -191,8 +188,7 @@ def test_its_rows_and_its_log_are_deleted_and_its_stories_and_repeats_stay(big, 
     assert set(BatchLog.objects.values_list("batch", flat=True)) == {others.pk, None}
     assert list(StoryResult.objects.values_list("batch", flat=True)) == [None] * 7
     # Known stories are not new when they are found again.
-    run = start_run(others)
-    record(run, [(profile_id, ok("s")) for profile_id in profile_ids(others)])
+    check_batch(others, *[ok("s")] * 4)
     others.refresh_from_db()
     assert others.stories_found == 0
 

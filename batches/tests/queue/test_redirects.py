@@ -12,6 +12,7 @@ from batches.queue import redirect_calls
 from batches.queue.refusals import Code
 from batches.tests.support.factories import (
     assert_consistent,
+    check_batch,
     failed,
     make_batch,
     make_list,
@@ -34,9 +35,7 @@ NEW = "https://new.example/feed"
 def check(*moved_to, error=""):
     """A check of OLD, once for each of these answers."""
     for target in moved_to:
-        run = start_run(make_batch("it", 1))
-        result = failed(moved_to=target) if error else ok(moved_to=target)
-        record(run, [(profile_ids(run.batch)[0], result)])
+        run = check_batch(make_batch("it", 1), failed(moved_to=target) if error else ok(moved_to=target))
         assert BatchManager().complete_batch(run.batch.pk)
 
 
@@ -90,8 +89,7 @@ def test_only_redirects_that_several_checks_have_seen_over_days_can_be_accepted(
 
 def test_an_accepted_redirect_gives_the_profile_its_new_address_and_leaves_its_history(manager):
     found = make_list("the list", 2)
-    run = start_run(make_batch("it", 1))
-    record(run, [(profile_ids(run.batch)[0], ok("s", etag="1", fingerprint="f"))])
+    check_batch(make_batch("it", 1), ok("s", etag="1", fingerprint="f"))
     before = Profile.objects.get(url=OLD)
     accepted = manager.accept_redirect(propose_redirect(OLD, NEW).pk, expected_url=NEW)
     assert (accepted.profile_id, str(accepted)) == (before.pk, f"{OLD} → {NEW}")
@@ -110,9 +108,8 @@ def test_an_accepted_redirect_gives_the_profile_its_new_address_and_leaves_its_h
 def test_a_target_that_is_a_profile_takes_the_place_of_the_old_one_with_its_stories(manager):
     both, only = make_list("both", 2), ProfileList.objects.get(pk=manager.create_list("only", [OLD]).pk)
     batch = make_batch("it", 2)
-    run = start_run(batch)
+    check_batch(batch, ok("shared", "own"), ok("shared"))
     old, target = profile_ids(batch)
-    record(run, [(old, ok("shared", "own")), (target, ok("shared"))])
     assert manager.complete_batch(batch.pk)
     Profile.objects.filter(pk=old).update(name="Its name")
     found = propose_redirect(OLD, OTHER)

@@ -19,6 +19,7 @@ from batches.tests.support.factories import (
     assert_consistent,
     assert_ledger_is_exact,
     assert_sound,
+    check_batch,
     claim,
     counters,
     failed,
@@ -29,7 +30,6 @@ from batches.tests.support.factories import (
     record,
     remembered,
     row_statuses,
-    start_run,
     unchanged,
 )
 from batches.tests.support.threads import TIMEOUT, in_thread, wait_for_lock
@@ -45,8 +45,7 @@ CALLS = {
 
 @remembered
 def make_done(*results):
-    run = start_run(make_batch("done", len(results)))
-    record(run, zip(profile_ids(run.batch), results, strict=True))
+    run = check_batch(make_batch("done", len(results)), *results)
     assert BatchManager().finish_run(run.batch.pk, run.run_token)
     return run.batch
 

@@ -12,6 +12,7 @@ from batches.reports.comparison import Change, compare, filter_by_change
 from batches.tests.support.factories import (
     assert_consistent,
     assert_sound,
+    check_batch,
     claim,
     failed,
     last_line,
@@ -131,10 +132,8 @@ def test_the_first_read_is_remembered(check):
 def test_failures_are_undone(check, rests):
     rests(2)
     check(failed("Earlier."))
-    run = start_run(make_batch("it", 4))
-    ids = profile_ids(run.batch)
-    record(run, zip(ids, [failed(), failed(), ok(), failed()], strict=True))
-    undo_failures(ids[:3])
+    run = check_batch(make_batch("it", 4), failed(), failed(), ok(), failed())
+    undo_failures(profile_ids(run.batch)[:3])
     memories = Profile.objects.order_by("pk").values_list("failures", "failing_since", "rests_until", "last_error")
     assert list(memories) == [
         (1, NOON, None, "It answers with 500."),
@@ -274,13 +273,11 @@ def test_skipped_profiles_are_checked_with_the_whole_batch(first, last, call, ro
 
 def test_skipped_profiles_are_not_compared(press, manager, clock):
     first = run_due(clock, 1)
-    run = start_run(first)
-    record(run, zip(profile_ids(first), [ok(), failed(), ok()], strict=True))
+    run = check_batch(first, ok(), failed(), ok())
     assert manager.finish_run(first.pk, run.run_token)
     rest(1, days=9)
     second = run_due(clock, 2)
-    run = start_run(second)
-    record(run, [(pk, ok()) for pk in profile_ids(second)])
+    check_batch(second, ok(), ok(), ok())
     comparison = compare(second)
     assert (comparison.unchanged, comparison.recovered, comparison.not_compared) == (2, 0, 1)
     compared = {change: filter_by_change(second.profiles.all(), first, change).count() for change in Change}

@@ -301,15 +301,6 @@ def test_the_actor_is_stored_clean_and_cut():
     assert last_line().actor == "a" * 150
 
 
-def test_a_repair_is_done_whether_or_not_something_is_broken(manager):
-    it = half_checked(PAUSED)
-    with unchanged():
-        assert manager.repair_batch(it.pk) is True
-    Batch.objects.filter(pk=it.pk).update(completed_profiles=3, successful_checks=2)
-    assert manager.repair_batch(it.pk) is True
-    assert_consistent()
-
-
 def test_a_name_is_cleaned_and_an_unchanged_one_is_not_logged(manager):
     it = half_checked(QUEUED)
     with unchanged():
