@@ -23,8 +23,7 @@ from django.db import connections
 
 from batches.models import DATABASE_FAULTS, Batch
 from batches.tests.support.factories import api_key
-from batches.web.outages import BUSY
-from batches.web.outages import UNAVAILABLE as UNAVAILABLE_TEXT
+from batches.web import outages
 from batchproject.sessions import SessionStore
 
 #: Mean number of seconds between two calls of a caller.
@@ -155,7 +154,8 @@ def _classify(response: httpx.Response) -> str:
         return DONE
     if response.status_code < 500:
         return REFUSED
-    is_clear = "Retry-After" in response.headers and any(text in response.text for text in (BUSY, UNAVAILABLE_TEXT))
+    texts = (outages.BUSY, outages.UNAVAILABLE, outages.UNWRITABLE)
+    is_clear = "Retry-After" in response.headers and any(text in response.text for text in texts)
     if response.status_code == 503 and is_clear:
         return UNAVAILABLE
     raise AssertionError(f"{response.request.method} {response.request.url} returned {response.status_code}")

@@ -9,7 +9,7 @@ import django
 django.setup()
 
 from batches.batch_manager import BatchManager  # noqa: E402
-from batchproject.celery import app  # noqa: E402, F401 — Celery looks for it here
+from batchproject.celery import app  # noqa: E402 — Celery looks for it here
 from stress import audit  # noqa: E402
 from stress.worker import wrap  # noqa: E402
 
@@ -19,6 +19,12 @@ def sign_and_record(call: Callable[[], Any], manager: BatchManager, batch_id: An
     return call()
 
 
+def send_twice(*arguments: Any, **options: Any) -> Any:
+    send(*arguments, **options)
+    return send(*arguments, **options)
+
+
 wrap(BatchManager, "record_results", sign_and_record)
+send = app.amqp.send_task_message
 if os.environ.get("STRESS_TWICE"):
-    import batches.tests.support.celery_twice  # noqa: F401
+    app.amqp.__dict__["send_task_message"] = send_twice
