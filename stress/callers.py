@@ -16,15 +16,14 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 import httpx
-from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 from django.db import connections
+from django.test import Client
 
 from batches.models import DATABASE_FAULTS, Batch
 from batches.tests.support.factories import api_key
 from batches.web import outages
-from batchproject.sessions import SessionStore
 
 #: Mean number of seconds between two calls of a caller.
 PAUSE = 0.15
@@ -58,13 +57,9 @@ class Credentials:
 
 
 def make_credentials() -> Credentials:
-    user = User.objects.create_superuser("somebody")
-    session = SessionStore()
-    session[SESSION_KEY] = str(user.pk)
-    session[BACKEND_SESSION_KEY] = "django.contrib.auth.backends.ModelBackend"
-    session[HASH_SESSION_KEY] = user.get_session_auth_hash()
-    session.create()
-    return Credentials(str(session.session_key), api_key(user))
+    user, client = User.objects.create_superuser("somebody"), Client()
+    client.force_login(user)
+    return Credentials(client.cookies["sessionid"].value, api_key(user))
 
 
 def use_admin(link: Connection, site: str, credentials: Credentials) -> None:

@@ -320,6 +320,17 @@ class Stage:
     def has_more_to_try(self, count: int) -> bool:
         return self.tried < count and not self.is_hopeless
 
+    def strikes(self, count: int, limit: float | None = None) -> Iterator[None]:
+        """Let workers and callers work while a fault is tried, this often, and then drain the queue.
+
+        The queue may stall for `limit` seconds.
+        """
+        self.watch(limit)
+        self.start_workers()
+        while self.has_more_to_try(count):
+            yield
+        self.drain()
+
     @property
     def is_hopeless(self) -> bool:
         """Whether too much has gone wrong to continue."""

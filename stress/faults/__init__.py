@@ -137,11 +137,11 @@ _FAULTS = {
         )
         for name, what, make in (
             ("kill", "a process killed with -9", celery.inject(celery.kill_worker)),
-            ("broker", "the broker killed with -9 and started", celery.inject(celery.restart_broker)),
-            ("empty", "the broker emptied", celery.inject(celery.empty_broker)),
+            ("broker", "the broker killed with -9 and started", celery.inject(lambda team: team.broker.restart())),
+            ("empty", "the broker emptied", celery.inject(lambda team: team.broker.empty())),
             ("restart", "PostgreSQL restarted in immediate mode", celery.inject(celery.restart_database)),
             ("promoter", "the beat killed with -9 and started", celery.inject(celery.kill_promoter)),
-            ("twice", "every task delivered twice", celery.inject(celery.nothing_else, twice=True)),
+            ("twice", "every task delivered twice", celery.inject(lambda team: None, twice=True)),
         )
     },
     "hosts": Fault(

@@ -84,14 +84,6 @@ def kill_worker(team: Team) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
-def restart_broker(team: Team) -> None:
-    team.broker.restart()
-
-
-def empty_broker(team: Team) -> None:
-    team.broker.empty()
-
-
 def restart_database(team: Team) -> None:
     assert isinstance(team.stage.house.database, PostgreSQL)
     team.stage.house.database.restart()
@@ -102,10 +94,6 @@ def kill_promoter(team: Team) -> None:
     beat = team.processes[BEAT,]
     beat.kill()
     beat.wait()
-
-
-def nothing_else(team: Team) -> None:
-    """Every message is doubled already."""
 
 
 def inject(fault: Inject, *, twice: bool = False) -> Callable[[Stage, int], None]:

@@ -40,12 +40,13 @@ def environment(time_file: Path) -> dict[str, str]:
 
 def jump(stage: Stage, count: int) -> None:
     """Half of the time, kill the worker at the same moment, so that only its lease is left."""
+    if library() is None:
+        stage.not_tried = "libfaketime (Debian's package faketime) is missing"
+        return
     # For the database, the lease of a live worker has expired. The worker learns of it with its next heartbeat.
     stage.at_once = 2 * PER_HOST
     file = Path(os.environ[TIME_FILE])
-    stage.start_workers()
-    stage.watch(TAKEOVER_SECONDS)
-    while stage.has_more_to_try(count):
+    for _ in stage.strikes(count, TAKEOVER_SECONDS):
         owner = wait_for_progress(stage)
         is_killed = stage.tried // len(OFFSETS) % 2 == 0
         if owner and is_killed:
@@ -59,7 +60,6 @@ def jump(stage: Stage, count: int) -> None:
         if is_killed:
             stage.start_worker()
         stage.tried += 1
-    stage.drain()
 
 
 def _set_clock(file: Path, offset: str) -> None:

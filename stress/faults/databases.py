@@ -35,54 +35,42 @@ READER_SECONDS, BRIEF_READER_SECONDS = 150.0, 5.0
 
 def restart(stage: Stage, count: int) -> None:
     server = _server(stage)
-    stage.watch(None)
-    stage.start_workers()
-    while stage.has_more_to_try(count):
+    for _ in stage.strikes(count):
         wait_for_progress(stage)
         server.restart()
         measure_recovery(stage, TAKEOVER_SECONDS + 4 * RETRY_SECONDS)
-    stage.drain()
 
 
 def away(stage: Stage, count: int) -> None:
     server = _server(stage)
-    stage.watch(None)
-    stage.start_workers()
     shortest, longest = AWAY_SECONDS if count >= 20 else BRIEFLY_AWAY_SECONDS
-    while stage.has_more_to_try(count):
+    for _ in stage.strikes(count):
         wait_for_progress(stage)
         server.stop()
         time.sleep(random.uniform(shortest, longest))
         server.start()
         measure_recovery(stage, LONGEST_RETRY_SECONDS + TAKEOVER_SECONDS)
-    stage.drain()
 
 
 def terminate(stage: Stage, count: int) -> None:
     """End the session of a worker and of the web application, in turn, at any moment."""
-    stage.watch(TAKEOVER_SECONDS + RETRY_SECONDS)
-    stage.start_workers()
-    while stage.has_more_to_try(count):
+    for _ in stage.strikes(count, TAKEOVER_SECONDS + RETRY_SECONDS):
         stage.keep_waiting()
         time.sleep(random.uniform(0, 0.2))
         task = (worker.work, site.serve)[stage.tried % 2]
         if backends := _find_backends(task.__name__):
             _query("SELECT pg_terminate_backend(%s)", random.choice(backends))
             measure_recovery(stage, TAKEOVER_SECONDS + 4 * RETRY_SECONDS)
-    stage.drain()
 
 
 def crash(stage: Stage, count: int) -> None:
     """Kill one process of the server. The server then ends all sessions, because their memory may be damaged."""
-    stage.watch(None)
-    stage.start_workers()
-    while stage.has_more_to_try(count):
+    for _ in stage.strikes(count):
         wait_for_progress(stage)
         if backends := _find_backends(worker.work.__name__):
             os.kill(random.choice(backends), signal.SIGKILL)
             stage.wait(_is_session_lost, "the server did not end the other sessions")
             measure_recovery(stage, TAKEOVER_SECONDS + 4 * RETRY_SECONDS)
-    stage.drain()
 
 
 def _find_backends(task: str) -> list[int]:
@@ -108,14 +96,11 @@ def _is_session_lost() -> bool:
 
 def exhaust(stage: Stage, count: int) -> None:
     server = _server(stage)
-    stage.watch(None)
-    stage.start_workers()
-    while stage.has_more_to_try(count):
+    for _ in stage.strikes(count):
         wait_for_progress(stage)
         if not _hog_connections(server.url, random.uniform(*HOG_SECONDS)):
             stage.breach("the server always had another connection")
         measure_recovery(stage, LONGEST_RETRY_SECONDS + TAKEOVER_SECONDS)
-    stage.drain()
 
 
 def _hog_connections(url: str, seconds: float) -> bool:
@@ -141,9 +126,7 @@ def _hog_connections(url: str, seconds: float) -> bool:
 def reader(stage: Stage, count: int) -> None:
     """Hold a reader's snapshot. Nobody must wait for a reader, however long it reads: the watcher limits the stall."""
     seconds = READER_SECONDS if count > 1 else BRIEF_READER_SECONDS
-    stage.watch(TAKEOVER_SECONDS)
-    stage.start_workers()
-    while stage.has_more_to_try(count):
+    for _ in stage.strikes(count, TAKEOVER_SECONDS):
         wait_for_progress(stage)
         stage.url = stage.house.database.patient_url  # a longer snapshot than the project allows its own connections
         reading = stage.start(read)
@@ -155,7 +138,6 @@ def reader(stage: Stage, count: int) -> None:
         reading.send("stop")
         stage.wait_for_event(reading, "finished")
         stage.tried += 1
-    stage.drain()
 
 
 def read(link: Connection) -> None:
@@ -204,9 +186,7 @@ def frozen_holder(stage: Stage, count: int) -> None:
     is_postgresql = stage.house.database.vendor == "postgresql"
     stage.url = stage.house.database.impatient_url
     use(stage.url)
-    stage.watch(None)
-    stage.start_workers()
-    while stage.has_more_to_try(count):
+    for _ in stage.strikes(count):
         wait_for_progress(stage)
         holder = stage.start(hold)
         stage.wait_for_event(holder, "holding")
@@ -222,7 +202,6 @@ def frozen_holder(stage: Stage, count: int) -> None:
         if event and is_postgresql and not event[2]:
             stage.breach("a client that was frozen for too long could finish its transaction")
         stage.tried += 1
-    stage.drain()
 
 
 def hold(link: Connection) -> None:

@@ -34,9 +34,7 @@ def full(stage: Stage, count: int) -> None:
     with _small_disk(stage) as disk:
         if disk is None:
             return
-        stage.watch(None)
-        stage.start_workers()
-        while stage.has_more_to_try(count):
+        for _ in stage.strikes(count):
             wait_for_progress(stage)
             _truncate_log()
             with _ballast(disk):
@@ -45,7 +43,6 @@ def full(stage: Stage, count: int) -> None:
                 stage.wait(partial(_has_worker_reported, stage, log_size), "no worker reported the problem")
             _revive(stage)
             measure_recovery(stage, LONGEST_RETRY_SECONDS + TAKEOVER_SECONDS)
-        stage.drain()
         stage.settle()
 
 

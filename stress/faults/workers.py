@@ -67,9 +67,7 @@ def freeze(stage: Stage, count: int) -> None:
     """Freeze a worker, in turn, before recording, inside a transaction, and anywhere; resume it after a takeover."""
     # A frozen worker may hold a lock. It must not block the harness, which has to resume it.
     use(stage.house.database.impatient_url)
-    stage.start_workers()
-    stage.watch(2 * TAKEOVER_SECONDS)
-    while stage.has_more_to_try(count):
+    for _ in stage.strikes(count, 2 * TAKEOVER_SECONDS):
         stage.keep_waiting()
         where = (BEFORE_RECORDING, BEFORE_COMMIT, ANYWHERE)[stage.tried % 3]
         if owner := stage.wait_for_any("claimed", "recorded"):
@@ -77,7 +75,6 @@ def freeze(stage: Stage, count: int) -> None:
             if frozen := stage.wait_for_any("freezing", since=owner[1]):
                 _thaw_after_takeover(stage, *frozen, where)
         stage.tried += 1
-    stage.drain()
 
 
 def _thaw_after_takeover(stage: Stage, frozen: Actor, since: float, where: str) -> None:
