@@ -11,10 +11,11 @@ import resource
 import sys
 import time
 import traceback
+from itertools import product
 
 from benchmarks import commands, report
 from benchmarks.commands import VAR, CommandFailed
-from benchmarks.frame import Contest, Row, Scale, Unavailable, turns
+from benchmarks.frame import Contest, Row, Scale, Unavailable
 from benchmarks.machine import describe_machine, describe_versions
 from benchmarks.rows import ROWS
 from benchmarks.store import Store
@@ -92,11 +93,12 @@ def measure(store: Store, row: Row, scale: Scale, rounds: int, seconds: float) -
 
 
 def take_turns(store: Store, record: dict, contest: Contest, rounds: int) -> None:  # type: ignore[type-arg]
-    for number, contender in turns(contest, rounds):
+    # A B C, A B C, …: a temporary disturbance of the machine affects all of them.
+    for number, contender in product(range(rounds), contest.contenders):
         done = number < len(record["rounds"]) and contender.name in record["rounds"][number]
         if done or contender.name in record["problems"]:
             continue
-        if commands.deadline.is_over:
+        if not commands.seconds_left():
             record["problem"] = f"The time limit ended the measurement in round {number + 1}."
             print(f"  {record['problem']}", flush=True)
             return

@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.frame import Deadline
-
 ROOT = Path(__file__).parent.parent
 VAR = Path(os.environ.get("BENCH_VAR") or ROOT / "var" / "bench")
 PEERS = ROOT / "benchmarks" / "peers"
@@ -27,8 +25,8 @@ NODE_MODULES = VAR / "node" / "node_modules"
 #: Let Python store its bytecode, whatever the environment says: otherwise each start compiles it again.
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
-#: Set by the row that is being measured. It ends every command that runs longer.
-deadline = Deadline(float("inf"))
+#: The end of the time of the row that is being measured, and of every command that runs longer.
+_end = float("inf")
 #: Seconds between two measurements of a command's memory. Each costs the kernel a walk through its pages.
 SAMPLE_SECONDS = 0.25
 
@@ -56,11 +54,14 @@ class Finished:
         return figures
 
 
-def limit_commands(seconds: float) -> Deadline:
+def limit_commands(seconds: float) -> None:
     """From now on, stop any command after this time."""
-    global deadline
-    deadline = Deadline(seconds)
-    return deadline
+    global _end
+    _end = time.monotonic() + seconds
+
+
+def seconds_left() -> float:
+    return max(_end - time.monotonic(), 0.0)
 
 
 def run(command: Sequence[object], env: Mapping[str, str] | None = None, cwd: Path = ROOT, stdin: str = "") -> Finished:
@@ -68,9 +69,8 @@ def run(command: Sequence[object], env: Mapping[str, str] | None = None, cwd: Pa
     with tempfile.TemporaryFile() as output:
         started = time.perf_counter()
         process = start(command, env, cwd, output, stdin)
-        memory = PeakMemory(process.pid)
         try:
-            with memory:
+            with PeakMemory(process.pid) as memory:
                 usage = wait(process)
         except BaseException:  # Ctrl-C reaches only us
             stop(process)
@@ -113,15 +113,15 @@ def start(
 
 def wait(process: subprocess.Popen[bytes]) -> Any:
     """Its resource usage, including its children's; None if it had to be stopped."""
-    timer = threading.Timer(max(deadline.seconds_left, 0.0), stop, [process])
-    if deadline.seconds_left != float("inf"):
+    timer = threading.Timer(seconds_left(), stop, [process])
+    if _end != float("inf"):
         timer.start()
     try:
         _, status, usage = os.wait4(process.pid, 0)
     finally:
         timer.cancel()
     process.returncode = os.waitstatus_to_exitcode(status)
-    return None if process.returncode < 0 and deadline.is_over else usage
+    return None if process.returncode < 0 and not seconds_left() else usage
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
@@ -153,7 +153,7 @@ class PeakMemory:
         self._pid = pid
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
-        self.megabytes = 0.0
+        self.samples: list[float] = []
 
     def __enter__(self) -> PeakMemory:
         self._thread.start()
@@ -164,13 +164,12 @@ class PeakMemory:
         self._thread.join()
 
     def _watch(self) -> None:
-        is_first = True
-        while is_first or not self._ended.wait(SAMPLE_SECONDS):
-            is_first = False
-            self.note(sum(map(memory_of, family_of(self._pid))))
+        while not self.samples or not self._ended.wait(SAMPLE_SECONDS):
+            self.samples.append(sum(map(memory_of, family_of(self._pid))))
 
-    def note(self, megabytes: float) -> None:
-        self.megabytes = max(self.megabytes, megabytes)
+    @property
+    def megabytes(self) -> float:
+        return max(self.samples)
 
 
 def family_of(pid: int) -> list[int]:

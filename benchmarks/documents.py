@@ -17,9 +17,9 @@ ARTICLE_WORDS = 783
 VOCABULARY = 3_000
 
 
-def small_feed(number: int, mark: int = 0) -> bytes:
+def small_feed(name: object, mark: int = 0) -> bytes:
     """A feed of four stories. With another mark, the document differs but its stories are the same."""
-    text = document(f"Feed {number}, edition {mark}", str(number), ["Some words about it. " * 9] * STORIES)
+    text = document(f"Feed {name}, edition {mark}", str(name), ["Some words about it. " * 9] * STORIES)
     return text.ljust(SIZE + mark).encode()
 
 

@@ -1,7 +1,6 @@
 """Measures a row: its contenders take turns (A B A B …), and each goal compares them within the same round."""
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from statistics import median
@@ -96,28 +95,6 @@ class Row:
 def prose(text: str) -> str:
     """Text that was written over several lines, as one line."""
     return " ".join(text.split())
-
-
-class Deadline:
-    """The time limit of a row, for the commands that it runs."""
-
-    def __init__(self, seconds: float) -> None:
-        self._end = time.monotonic() + seconds
-
-    @property
-    def seconds_left(self) -> float:
-        return self._end - time.monotonic()
-
-    @property
-    def is_over(self) -> bool:
-        return self.seconds_left <= 0
-
-
-def turns(contest: Contest, rounds: int) -> Iterator[tuple[int, Contender]]:
-    """A B C, A B C, …: a temporary disturbance of the machine affects all of them."""
-    for number in range(rounds):
-        for contender in contest.contenders:
-            yield number, contender
 
 
 def spread(values: list[float]) -> tuple[float, float, float]:

@@ -2,14 +2,15 @@
 
 import json
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from benchmarks.commands import Finished, manage, run
-from benchmarks.frame import Figures, Unavailable
+from benchmarks.frame import Figures
+from benchmarks.services.databases import Databases
 
 SECRET_KEY = secrets.token_urlsafe(50)
 CHECKERS = {"BATCHES_CHECKERS": "noop=benchmarks.noop.NoopChecker,waiting=benchmarks.noop.WaitingChecker"}
@@ -32,9 +33,6 @@ class Project:
     def manage(self, *arguments: object, stdin: str = "") -> Finished:
         return run(manage(*arguments), self.environment, stdin=stdin)
 
-    def migrate(self) -> None:
-        self.manage("migrate", "--verbosity=0")
-
     def create(self, file: Path, checker: str = "feed", *more: object) -> str:
         """A batch from a list; its ID."""
         output = self.manage("batch", "create", file, "--checker", checker, "--json", *more).output
@@ -42,11 +40,12 @@ class Project:
 
     def check(self, batch_id: str, processes: int = 1) -> Finished:
         """Work until this batch is finished: the whole command."""
-        return self.manage("batch", "run", "--resume", batch_id, *workers(processes))
+        return self.manage("batch", "run", "--resume", batch_id, f"--processes={processes}")
 
     def check_list(self, file: Path, processes: int = 1, prefix: Sequence[str] = ()) -> Finished:
         """From a list to a finished batch: the whole command, behind the `prefix` of a namespace."""
-        return run([*prefix, *manage("batch", "run", file, *counting_first(), *workers(processes))], self.environment)
+        command = manage("batch", "run", file, "--count-first", f"--processes={processes}")
+        return run([*prefix, *command], self.environment)
 
     def newest_batch(self) -> dict[str, Any]:
         """Its fields, without its profiles and stories. No other batch must be queued."""
@@ -58,6 +57,15 @@ class Project:
         """The figures of a module in `inside/`, which calls the project's code in a separate process."""
         command = ["-m", "benchmarks.inside", module, json.dumps(options)]
         return run([manage()[0], *command], self.environment).figures
+
+
+@contextmanager
+def new_project(created: Databases, **settings: object) -> Iterator[Project]:
+    """The project on a new database that has its tables."""
+    with created.new() as database:
+        project = Project(database, **settings)
+        project.manage("migrate", "--verbosity=0")
+        yield project
 
 
 def find_object(output: str) -> dict[str, Any]:
@@ -78,22 +86,3 @@ def require_complete(details: dict[str, Any], profiles: int, stories: int | None
     assert details["total_profiles"] == profiles, details["total_profiles"]
     assert details["completed_profiles"] == profiles, details["completed_profiles"]
     assert stories is None or details["stories_found"] == stories, details["stories_found"]
-
-
-@cache
-def can(option: str) -> bool:
-    """Whether `batch run` has this option, since you can also measure earlier versions."""
-    return option in run(manage("batch", "run", "--help"), Project("sqlite:///:memory:").environment).output
-
-
-def counting_first() -> list[str]:
-    return ["--count-first"] if can("--count-first") else []
-
-
-def workers(processes: int) -> list[str]:
-    """The arguments for this number of processes. Raises Unavailable."""
-    if can("--processes"):
-        return [f"--processes={processes}"]
-    if processes == 1:
-        return []
-    raise Unavailable("`batch run` has no option --processes yet")

@@ -5,6 +5,8 @@ from html import escape
 from statistics import median
 from typing import Any
 
+from benchmarks.store import contenders_of, figures_of
+
 #: The rows of the picture with the figure that they show.
 SHOWN = {
     "checks-postgresql-1": "checks/s",
@@ -44,12 +46,8 @@ def draw(content: dict[str, Any]) -> str:
 
 def speeds_of(row: dict[str, Any], figure: str) -> dict[str, float]:
     """The median of each contender, fastest first."""
-    values: dict[str, list[float]] = {}
-    for figures in row["rounds"]:
-        for contender, found in figures.items():
-            if figure in found:
-                values.setdefault(contender, []).append(found[figure])
-    speeds = {contender: median(of_rounds) for contender, of_rounds in values.items()}
+    found = {contender: figures_of(row, contender) for contender in contenders_of(row)}
+    speeds = {contender: median(figures[figure]) for contender, figures in found.items() if figure in figures}
     return dict(sorted(speeds.items(), key=lambda item: -item[1]))
 
 

@@ -6,6 +6,7 @@ from typing import Any
 from benchmarks import picture
 from benchmarks.commands import ROOT
 from benchmarks.frame import Figures, spread
+from benchmarks.store import contenders_of, figures_of
 
 PAGE = ROOT / "docs" / "explanation" / "performance.md"
 PICTURE = ROOT / "docs" / "explanation" / "performance.svg"
@@ -47,22 +48,9 @@ def _row_lines(row: dict[str, Any]) -> Iterator[str]:
         yield f"  goal: {goal_text(goal)}"
 
 
-def contenders_of(row: dict[str, Any]) -> list[str]:
-    return list(dict.fromkeys(name for figures in row["rounds"] for name in figures))
-
-
 def count_rounds(row: dict[str, Any]) -> str:
     rounds = len(row["rounds"])
     return f"{rounds} round{'' if rounds == 1 else 's'}"
-
-
-def figures_of(row: dict[str, Any], contender: str) -> dict[str, list[float]]:
-    """The values of each figure over the rounds."""
-    found: dict[str, list[float]] = {}
-    for figures in row["rounds"]:
-        for name, value in figures.get(contender, {}).items():
-            found.setdefault(name, []).append(value)
-    return found
 
 
 def goal_text(goal: dict[str, Any]) -> str:

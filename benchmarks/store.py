@@ -69,6 +69,19 @@ def goal_record(goal: Any, rounds: Any) -> dict[str, Any]:
     return record | {"median": middle, "lowest": lowest, "highest": highest, "reached": goal.is_reached(middle)}
 
 
+def contenders_of(row: dict[str, Any]) -> list[str]:
+    return list(dict.fromkeys(name for figures in row["rounds"] for name in figures))
+
+
+def figures_of(row: dict[str, Any], contender: str) -> dict[str, list[float]]:
+    """The values of each figure over the rounds."""
+    found: dict[str, list[float]] = {}
+    for figures in row["rounds"]:
+        for name, value in figures.get(contender, {}).items():
+            found.setdefault(name, []).append(value)
+    return found
+
+
 def current_commit() -> str:
     command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip() or "unknown"

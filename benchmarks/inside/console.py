@@ -24,6 +24,7 @@ from batches.batch_manager import BatchManager
 from batches.models import Batch, BatchLog, Host, Profile, ProfileList, Redirect, Webhook
 from batches.queue.sql import MEMBER, PROFILE, ROW, STORY, execute, format_time, time_parameter, uuid_parameter
 from batches.web.stack import with_room_on_stack
+from benchmarks.inside.pages import CHUNK, fill_queue
 from benchmarks.lists import addresses
 
 REPEATS = 3
@@ -33,7 +34,6 @@ PLATFORM_SHARE, PROFILES_OF_A_HOST = 5, 10
 FAILING, REASONS = 20, 25
 #: One in NEWS profiles has a new story in each run.
 NEWS = 50
-CHUNK = 10_000
 
 manager = BatchManager(actor="benchmark")
 
@@ -99,6 +99,7 @@ def fill(waiting: int, lists: int, profiles: int) -> None:
     for days in (1, 0):
         run_lists(found, profiles // lists, now - timedelta(days=days, minutes=1))
     fill_queue(waiting)
+    start_one()
     fill_others(lists)
     if connection.vendor == "postgresql":
         execute("VACUUM ANALYZE", [])
@@ -175,13 +176,8 @@ def add_rows(run: Batch, first: int, share: int, ended: Any, is_first: bool) -> 
     )
 
 
-def fill_queue(waiting: int) -> None:
-    """Queued batches, and a running one, with a worker that is alive, so that the page shows estimates."""
-    manager.hold_queue()
-    manager.claim_run("benchmark")
-    manager.release_queue()
-    queued = (Batch(name=f"Queued {number}", position=number, total_profiles=10) for number in range(1, waiting + 1))
-    Batch.objects.bulk_create(queued, batch_size=CHUNK)
+def start_one() -> None:
+    """A running batch, so that the page of the queue shows estimates."""
     running = manager.create_batch("Running", list(addresses(1_000)), 9)
     assert isinstance(running, Batch), running
     manager.start_batch(running.pk)

@@ -33,9 +33,13 @@ def measure(profiles: int) -> dict[str, float]:
     waits["retry failed"] = waits_while(lambda: manager.retry_failed(batch.pk))
     assert manager.complete_batch(batch.pk)
     waits["queue again"] = waits_while(lambda: manager.queue_batch(batch.pk))
+    return describe(waits) | updates
+
+
+def describe(waits: dict[str, list[float]]) -> dict[str, float]:
     longest = {f"longest wait during {name}, ms": 1000 * max(times) for name, times in waits.items()}
     usual = 1000 * max(median(times) for times in waits.values())
-    return {"longest wait, ms": max(longest.values()), "usual wait, ms": usual, **longest, **updates}
+    return {"longest wait, ms": max(longest.values()), "usual wait, ms": usual, **longest}
 
 
 def rename_other(number: int) -> Any:

@@ -2,14 +2,13 @@
 
 import time
 from collections.abc import Callable
-from statistics import median
 from typing import Any
 
 from batches.batch_manager import BatchManager
 from batches.models import Batch, Profile, ProfileList
 from benchmarks.lists import addresses
 
-from .locks import rename_other, waits_while
+from .locks import describe, rename_other, waits_while
 
 manager = BatchManager(actor="benchmark")
 
@@ -33,9 +32,7 @@ def measure(profiles: int) -> dict[str, float]:
     watch("add", lambda: manager.add_profiles(found.pk, urls))
     watch("remove", lambda: manager.remove_profiles(found.pk, urls))
     watch("delete", lambda: manager.delete_list(Batch.objects.get(name="Kept").list_id))
-    longest = {f"longest wait during {name}, ms": 1000 * max(times) for name, times in waits.items()}
-    usual = 1000 * max(median(times) for times in waits.values())
-    return {"longest wait, ms": max(longest.values()), "usual wait, ms": usual, **longest, **figures}
+    return describe(waits) | figures
 
 
 def write(number: int) -> Any:

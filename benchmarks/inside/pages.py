@@ -13,6 +13,7 @@ from django.utils import timezone
 from batches.api.pagination import cursor_behind, order_of
 from batches.batch_manager import BatchManager
 from batches.models import Batch
+from batches.queue.sql import execute
 from batches.web.stack import with_room_on_stack
 from benchmarks.lists import addresses
 
@@ -39,7 +40,7 @@ def measure(rows: int, waiting: int) -> dict[str, float]:
 
 
 def fill(finished: int, waiting: int) -> None:
-    """Finished batches, which give the speed for the estimates, and queued ones, with a worker that is alive."""
+    """Finished batches, which give the speed for the estimates, and a queue."""
     checked = {"total_profiles": 10, "completed_profiles": 10, "successful_checks": 10, "run_seconds": 0.1}
     now = timezone.now()
     done = (
@@ -47,15 +48,19 @@ def fill(finished: int, waiting: int) -> None:
         for number in range(finished)
     )
     Batch.objects.bulk_create(done, batch_size=CHUNK)
+    fill_queue(waiting)
+    if connection.vendor == "postgresql":  # autovacuum would do it a minute later
+        execute("ANALYZE", [])
+
+
+def fill_queue(waiting: int) -> None:
+    """Queued batches, and a worker that is alive."""
     queued = (Batch(name=f"Queued {number}", position=number, total_profiles=10) for number in range(1, waiting + 1))
     Batch.objects.bulk_create(queued, batch_size=CHUNK)
     manager = BatchManager()
     manager.hold_queue()
     manager.claim_run("benchmark")
     manager.release_queue()
-    if connection.vendor == "postgresql":  # autovacuum would do it a minute later
-        with connection.cursor() as cursor:
-            cursor.execute("ANALYZE")
 
 
 def pages_of(batch: Batch, rows: int, waiting: int) -> dict[str, str]:

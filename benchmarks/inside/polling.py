@@ -38,7 +38,7 @@ def create_key() -> str:
     return api_key(user)
 
 
-def poll(port: int, key: str, tag: str, responses: list[tuple[int, float]]) -> None:
+def poll(port: str, key: str, tag: str, responses: list[tuple[int, float]]) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", port)
     end = time.perf_counter() + SECONDS
     while (started := time.perf_counter()) < end:

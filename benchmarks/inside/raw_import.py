@@ -1,7 +1,6 @@
 """Stores a list in the project's tables as one would by hand: executemany with the database's own driver, or COPY."""
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -69,12 +68,9 @@ METHODS = {"executemany": execute_many, "copy": copy}
 
 def defaults_of(model: type[models.Model]) -> dict[str, Any]:
     """The missing columns with the values of a new row, without NULL and the database's own defaults."""
-    return dict(_defaults(model))
-
-
-def _defaults(model: type[models.Model]) -> Iterator[tuple[str, Any]]:
-    for field in model._meta.concrete_fields:
-        if not (field.primary_key or field.has_db_default() or field.column in GIVEN):
-            value = field.get_db_prep_save(field.get_default(), connection)
-            if value is not None:
-                yield field.column, value
+    values = {
+        field.column: field.get_db_prep_save(field.get_default(), connection)
+        for field in model._meta.concrete_fields
+        if not (field.primary_key or field.has_db_default() or field.column in GIVEN)
+    }
+    return {column: value for column, value in values.items() if value is not None}

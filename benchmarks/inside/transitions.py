@@ -11,6 +11,7 @@ from django.test.utils import CaptureQueriesContext
 
 from batches.batch_manager import BatchManager
 from batches.models import Batch
+from batches.queue.sql import execute
 
 REPEATS = 5
 INSERT_CHUNK = 5_000
@@ -76,8 +77,7 @@ def fill(batches: int) -> None:
         batch_size=INSERT_CHUNK,
     )
     if connection.vendor == "postgresql":  # autovacuum would do it a minute later
-        with connection.cursor() as cursor:
-            cursor.execute("ANALYZE")
+        execute("ANALYZE", [])
 
 
 def find_at(position: int) -> Any:

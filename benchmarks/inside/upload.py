@@ -32,7 +32,7 @@ def make_list(profiles: int) -> bytes:
     return "".join(f"{address}\n" for address in addresses(profiles, uuid4().hex[:8])).encode()
 
 
-def upload(port: int, token: str, content: bytes, key: str) -> float:
+def upload(port: str, token: str, content: bytes, key: str) -> float:
     """Seconds from the first byte sent to the last byte received."""
     part = "--x\r\nContent-Disposition: form-data; name="
     body = f'{part}"name"\r\n\r\nBenchmark\r\n{part}"file"; filename="list.txt"\r\n\r\n'.encode()

@@ -5,13 +5,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from benchmarks.services import free_port, wait_for_port
+from batches.tests.support.ports import free_port
+from benchmarks.services import wait_for_port
 
 THREADS = 8
 
 
 @contextmanager
-def web_server() -> Iterator[int]:
+def web_server() -> Iterator[str]:
     """Yields its port once it listens."""
     port = free_port()
     listen = [f"--listen=127.0.0.1:{port}", f"--threads={THREADS}"]

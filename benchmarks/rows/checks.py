@@ -10,7 +10,7 @@ from benchmarks.commands import NODE_MODULES, VAR, peer, run
 from benchmarks.frame import OURS, Contender, Contest, Figures, Goal, Row, Scale, Unavailable, prose
 from benchmarks.lists import addresses, write_list
 from benchmarks.machine import installed_peers
-from benchmarks.ours import Project, require_complete, run_seconds
+from benchmarks.ours import new_project, require_complete, run_seconds
 from benchmarks.services.databases import LABELS, Databases, databases
 from benchmarks.services.redis import redis
 
@@ -78,9 +78,7 @@ def make_goals(others: list[str]) -> list[Goal]:
 
 
 def measure_ours(created: Databases, file: Path, count: int, processes: int) -> Figures:
-    with created.new() as database:
-        project = Project(database)
-        project.migrate()
+    with new_project(created) as project:
         batch = project.create(file, "noop")
         finished = project.check(batch, processes)
         details = project.newest_batch()
@@ -89,9 +87,7 @@ def measure_ours(created: Databases, file: Path, count: int, processes: int) -> 
 
 
 def measure_grouped(created: Databases, file: Path) -> Figures:
-    with created.new() as database:
-        project = Project(database)
-        project.migrate()
+    with new_project(created) as project:
         project.create(file, "noop")
         return project.inside("grouped_sql")
 

@@ -7,13 +7,13 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from batches.tests.support.ports import free_port
 from benchmarks.commands import VAR, Finished, peer, run
 from benchmarks.documents import STORIES, loopback_addresses, write_small_feeds
 from benchmarks.frame import OURS, Contender, Contest, Figures, Goal, Row, Scale, Unavailable, prose
 from benchmarks.lists import write_list
 from benchmarks.machine import installed_peers
-from benchmarks.ours import Project, require_complete
-from benchmarks.services import free_port
+from benchmarks.ours import new_project, require_complete
 from benchmarks.services.databases import Databases, databases
 from benchmarks.services.nginx import location, nginx
 
@@ -57,7 +57,7 @@ class Site:
     def serve(self, latency: float = 0.0) -> Iterator[None]:
         self.show("same")
         server = f"server {{ {self.listen} {location(self.current, latency)} }}"
-        with nginx(self.folder, server, self.port, "127.0.1.1"):
+        with nginx(self.folder, server):
             yield
 
 
@@ -96,9 +96,7 @@ GOALS = [
 
 def measure_ours(site: Site, created: Databases, processes: int) -> Figures:
     """Three whole commands on one database: new feeds, then unchanged ones, then changed ones without a new story."""
-    with created.new() as database:
-        project = Project(database, BATCHES_CONCURRENCY=AT_ONCE)
-        project.migrate()
+    with new_project(created, BATCHES_CONCURRENCY=AT_ONCE) as project:
         passes = {}
         for name, shown, stories in ((FIRST, "same", STORIES), (KNOWN, "same", 0), (CHANGED, "changed", 0)):
             site.show(shown)

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from benchmarks.commands import VAR
 from benchmarks.frame import OURS, Contender, Contest, Figures, Goal, Row, Scale, prose
 from benchmarks.lists import addresses, write_list
-from benchmarks.ours import Project
+from benchmarks.ours import Project, new_project
 from benchmarks.services.databases import LABELS, Databases, databases
 
 NEW, KNOWN, MEMORY = "new profiles/s", "known profiles/s", "MB"
@@ -39,9 +39,7 @@ def open_import(vendor: str, scale: Scale) -> Iterator[Contest]:
 
 
 def measure_ours(created: Databases, file: Path, count: int) -> Figures:
-    with created.new() as database:
-        project = Project(database)
-        project.migrate()
+    with new_project(created) as project:
         commands = [project.manage("batch", "create", file, "--checker", "noop", "--paused") for _ in range(2)]
     new, known = commands
     speeds = {NEW: count / new.seconds, KNOWN: count / known.seconds}
@@ -50,9 +48,7 @@ def measure_ours(created: Databases, file: Path, count: int) -> Figures:
 
 def measure_raw(created: Databases, file: Path, method: str, _: int) -> Figures:
     with created.new() as database:
-        project = Project(database)
-        project.migrate()
-        return project.inside("raw_import", file=str(file), method=method)
+        return Project(database).inside("raw_import", file=str(file), method=method)
 
 
 ROWS = [

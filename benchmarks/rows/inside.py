@@ -10,7 +10,7 @@ from typing import Any
 from benchmarks.commands import VAR
 from benchmarks.frame import OURS, Contender, Contest, Figures, Goal, Row, Scale, prose
 from benchmarks.lists import addresses, write_list
-from benchmarks.ours import Project
+from benchmarks.ours import Project, new_project
 from benchmarks.services.databases import LABELS, databases
 from benchmarks.services.hosts import FAILED, RATIO
 
@@ -76,9 +76,7 @@ def open_export(scale: Scale) -> Iterator[Contest]:
         files = [write_list(Path(folder) / f"{size}.txt", addresses(size)) for size in sizes]
 
         def measure(_: int) -> Figures:
-            with created.new() as database:
-                project = Project(database)
-                project.migrate()
+            with new_project(created) as project:
                 for file in files:
                     project.create(file, "noop", "--paused")
                 return project.inside("export")

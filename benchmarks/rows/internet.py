@@ -12,12 +12,12 @@ from benchmarks.documents import LARGE_STORIES, write_large_feeds
 from benchmarks.frame import OURS, Contender, Contest, Figures, Goal, Row, Scale, Unavailable, prose
 from benchmarks.lists import write_list
 from benchmarks.machine import installed_peers
-from benchmarks.ours import Project, require_complete
+from benchmarks.ours import new_project, require_complete
 from benchmarks.rows.feeds import AIOHTTP, CURL, SCRAPY, TWO, Site, measure_loop
 from benchmarks.services import internet
 from benchmarks.services.certificates import Authority
 from benchmarks.services.databases import Databases, databases
-from benchmarks.services.namespace import namespace, within
+from benchmarks.services.namespace import namespace
 from benchmarks.services.nginx import location, nginx
 
 SPEED = "feeds/s"
@@ -61,8 +61,8 @@ class Internet:
         with ExitStack() as stack:
             self.prefix = stack.enter_context(namespace(self.folder, self.authority.certificate))
             script = [manage()[0], "-m", "benchmarks.services.internet", trap, self.authority.key]
-            stack.enter_context(background(within(self.prefix, script)))
-            stack.enter_context(nginx(self.folder, self.server_blocks(latency), 443, prefix=self.prefix))
+            stack.enter_context(background([*self.prefix, *script]))
+            stack.enter_context(nginx(self.folder, self.server_blocks(latency), self.prefix))
             yield
 
     def server_blocks(self, latency: float) -> str:
@@ -111,9 +111,7 @@ def open_internet(scale: Scale) -> Iterator[Contest]:
 
 
 def measure_ours(place: Internet, created: Databases, processes: int) -> Figures:
-    with created.new() as database:
-        project = Project(database, BATCHES_CONCURRENCY=AT_ONCE, BATCHES_TIMEOUT=TIMEOUT)
-        project.migrate()
+    with new_project(created, BATCHES_CONCURRENCY=AT_ONCE, BATCHES_TIMEOUT=TIMEOUT) as project:
         finished = project.check_list(place.all_file, processes, place.prefix)
         details = project.newest_batch()
     require_complete(details, place.count)
@@ -147,7 +145,7 @@ def run_peer(place: Internet, package: str, script: str, file: Path) -> Finished
     if package not in installed_peers():
         raise Unavailable(f"{package} is not installed: make bench")
     options = {"at_once": AT_ONCE, "timeout": TIMEOUT, "parse": True, "authority": str(place.authority.certificate)}
-    return run(within(place.prefix, peer(script, file=str(file), **options)))
+    return run([*place.prefix, *peer(script, file=str(file), **options)])
 
 
 def require_read(finished: Finished, feeds: int) -> None:
@@ -188,10 +186,8 @@ def open_latency(scale: Scale) -> Iterator[Contest]:
 
 
 def measure_delayed(site: Site, created: Databases, processes: int) -> Figures:
-    with created.new() as database:
-        # The maximum number of requests is active, divided among the processes.
-        project = Project(database, BATCHES_CONCURRENCY=SHORT_AT_ONCE // processes)
-        project.migrate()
+    # The maximum number of requests is active, divided among the processes.
+    with new_project(created, BATCHES_CONCURRENCY=SHORT_AT_ONCE // processes) as project:
         finished = project.check_list(site.all, processes)
     return describe(finished, site.count)
 

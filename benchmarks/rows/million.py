@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from benchmarks.commands import VAR, PeakMemory, background, manage
 from benchmarks.frame import OURS, Contender, Contest, Figures, Goal, Row, Scale, prose
 from benchmarks.lists import addresses, write_list
-from benchmarks.ours import Project, workers
+from benchmarks.ours import new_project
 from benchmarks.services.databases import LABELS, Databases, databases
 
 FIRST, LAST = "s to the first result", "s to the last after a pause"
@@ -50,36 +50,17 @@ def goals_of(name: str) -> list[Goal]:
 
 
 def measure(created: Databases, file: Path, processes: int, seconds: float) -> Figures:
-    with created.new() as database, TemporaryDirectory(dir=VAR) as folder:
-        project = Project(database)
-        project.migrate()
+    with new_project(created) as project, TemporaryDirectory(dir=VAR) as folder:
         warm_up = project.create(write_list(Path(folder) / "one.txt", addresses(1, "warm-up")), "noop")
         batch = project.create(file, "noop", "--paused")
-        with background(manage("batchworker", *workers(processes)), project.environment) as worker:
+        with background(manage("batchworker", f"--processes={processes}"), project.environment) as worker:
             project.inside("waiting", batch_id=warm_up)  # the worker has started
-            watch = MemoryOverTime(worker.pid)
-            with watch:
+            with PeakMemory(worker.pid) as watch:
                 figures = project.inside("reaction", batch_id=batch, seconds=seconds)
                 project.manage("batch", "queue", batch)
                 project.inside("waiting", batch_id=batch)
-    return figures | {MEMORY: watch.megabytes, GROWTH: watch.growth}
-
-
-class MemoryOverTime(PeakMemory):
-    """Keeps the samples, to compare the end with the beginning."""
-
-    def __init__(self, pid: int) -> None:
-        super().__init__(pid)
-        self.samples: list[float] = []
-
-    def note(self, megabytes: float) -> None:
-        super().note(megabytes)
-        self.samples.append(megabytes)
-
-    @property
-    def growth(self) -> float:
-        third = max(len(self.samples) // 3, 1)
-        return max(self.samples[-third:], default=0.0) - max(self.samples[:third], default=0.0)
+    third = max(len(watch.samples) // 3, 1)
+    return figures | {MEMORY: watch.megabytes, GROWTH: max(watch.samples[-third:]) - max(watch.samples[:third])}
 
 
 ROWS = [

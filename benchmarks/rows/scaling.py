@@ -11,7 +11,7 @@ import psycopg
 from benchmarks.commands import VAR
 from benchmarks.frame import Contender, Contest, Figures, Goal, Row, Scale, prose
 from benchmarks.lists import addresses, write_list
-from benchmarks.ours import Project, require_complete, run_seconds
+from benchmarks.ours import new_project, require_complete, run_seconds
 from benchmarks.services.databases import Databases, databases
 
 CHECKS = "checks/s"
@@ -42,9 +42,8 @@ def open_scaling(scale: Scale) -> Iterator[Contest]:
 
 
 def measure(created: Databases, folder: Path, count: int, processes: int, _: int) -> Figures:
-    with created.new() as database:
-        project = Project(database, BATCHES_CONCURRENCY=AT_ONCE)
-        project.migrate()
+    with new_project(created, BATCHES_CONCURRENCY=AT_ONCE) as project:
+        database = project.environment["DATABASE_URL"]
         batch = project.create(write_list(folder / "list.txt", addresses(count)), "waiting")
         before = read_load(database)
         finished = project.check(batch, processes)

@@ -6,20 +6,13 @@ import time
 from multiprocessing.connection import Connection
 from typing import Any
 
+from benchmarks.documents import small_feed
+
 #: Broken XML that takes long to read.
 HEAVY = b"<rss version='2.0'><channel><item><title>a <b>b</b></title></item>" + b"<title>" * 68_000
 #: The figures that are measured with these hosts.
 RATIO, FAILED = "speed of the others as a share of that without", "profiles failed that should not"
 HUB_SECONDS, SLOW_SECONDS, DRIP_SECONDS, LIMITED_SECONDS = 0.2, 0.5, 0.5, 0.5
-
-
-def feed(path: str) -> bytes:
-    items = "".join(
-        f"<item><title>Story {number}</title><link>http://feeds.example{path}/{number}</link>"
-        f"<guid>{path}/{number}</guid><description>{'Some words about it. ' * 9}</description></item>"
-        for number in range(4)
-    )
-    return f"<?xml version='1.0'?><rss version='2.0'><channel><title>Feed</title>{items}</channel></rss>".encode()
 
 
 class Server:
@@ -90,7 +83,7 @@ class Responder:
                 writer.write(b"HTTP/1.1 429 Too Many Requests\r\nContent-Length: 0\r\n\r\n")
                 return
             self.last_request = time.monotonic()
-        body = HEAVY if kind == "heavy" else feed(path)
+        body = HEAVY if kind == "heavy" else small_feed(path)
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
 
 

@@ -5,7 +5,7 @@ Nothing else on the machine sees the name server, the certificates or the traffi
 
 import site
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -49,7 +49,3 @@ def bundles() -> list[Path]:
     peers = sorted(PEER_PYTHON.parent.parent.glob("lib/python*/site-packages/certifi/cacert.pem"))
     ours = [Path(folder) / "certifi" / "cacert.pem" for folder in site.getsitepackages()]
     return [path for path in (SYSTEM_BUNDLE, *ours, *peers) if path.exists()]
-
-
-def within(prefix: Sequence[str], command: Sequence[object]) -> list[object]:
-    return [*prefix, *command]

