@@ -29,7 +29,7 @@ from batches.tests.hosts.steps import read_step
 from batches.tests.management.test_serve import press_ctrl_c
 from batches.tests.support.feedserver import FeedServer
 from batches.tests.support.ports import free_port
-from batches.tests.support.processes import WAIT_SECONDS, Command, Commands, run_python
+from batches.tests.support.processes import WAIT_SECONDS, Command, Commands, ended, run_python
 
 pytestmark = pytest.mark.slow
 
@@ -62,17 +62,11 @@ class Installation(Commands):
 
     def run_python(self, *arguments: str, code: int = 0) -> Command:
         command = self.start_program(str(self.folder / "venv" / "bin" / "python"), *arguments, cwd=self.folder)
-        assert command.wait() == code, command.describe()
-        return command
+        return ended(command, code)
 
     def start(self, *arguments: str, environ: Mapping[str, str] | None = None, **streams: Any) -> Command:
         command = [str(self.folder / "venv" / "bin" / "python"), "-P", "-c", PROGRAM, *arguments]
         return self.start_program(*command, environ=environ, cwd=self.folder, start_new_session=True, **streams)
-
-    def run(self, *arguments: str, code: int = 0, **environ: str) -> Command:
-        command = self.start(*arguments, environ=environ)
-        assert command.wait() == code, command.describe()
-        return command
 
 
 @pytest.fixture(scope="module")
@@ -184,7 +178,7 @@ def test_pages_and_static_files_come_from_the_wheel(installation):
             assert content in visitor.get(path).text, path
         assert "Diese Seite gibt es nicht" in visitor.get("/nothing/", headers={"Accept-Language": "de"}).text
     press_ctrl_c(site)
-    assert site.wait() == 0, site.describe()
+    ended(site)
 
 
 def test_a_new_project_takes_the_app_from_the_package(installation):

@@ -10,9 +10,9 @@ from django.conf import settings
 from django.contrib.auth.models import User
 
 from batches.tests.conftest import skip_or_fail
+from batches.tests.docs.test_code import pattern_of
+from batches.tests.support.documents import find_blocks, read_page
 
-PAGE = settings.BASE_DIR / "docs" / "tutorial" / "api.md"
-BLOCK = re.compile(r"^```(sh|output)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 #: Printed before the output of each block.
 MARK = "-- the next block --"
 
@@ -20,17 +20,12 @@ MARK = "-- the next block --"
 def steps():
     """The commands of each step, and the output on the page; None without output."""
     found = []
-    for kind, text in BLOCK.findall(PAGE.read_text()):
-        if kind == "sh":
-            found.append((text, None))
+    for block in find_blocks(read_page("tutorial/api.md"), "sh", "output"):
+        if block.language == "sh":
+            found.append((block.text, None))
         else:
-            found[-1] = (found[-1][0], text)
+            found[-1] = (found[-1][0], block.text)
     return found
-
-
-def pattern_of(output):
-    """`…` on the page stands for anything."""
-    return ".*".join(re.escape(part) for part in output.rstrip("\n").split("…"))
 
 
 def run_script(script, folder, environ):

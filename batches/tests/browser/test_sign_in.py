@@ -115,8 +115,7 @@ def site(provider, tmp_path_factory):
             "BATCHES_API_PROXIES": "1",
         }
         for arguments in (all_in_one("migrate -v0", "check --fail-level WARNING"), ["shell", "-v0", "-c", CREATE]):
-            command = commands.start(*arguments)
-            assert command.wait() == 0, command.describe()
+            commands.run(*arguments)
         port = free_port()
         listen = (f"--listen=127.0.0.1:{port}", "--no-clear-untrusted-proxy-headers")
         application = "batchproject.wsgi:application"

@@ -8,12 +8,12 @@ from uuid import uuid4
 
 import httpx
 import lxml.html
-import psycopg
 import pytest
 import yaml
 
 from batches.tests.api.conftest import COMMITTED
 from batches.tests.support.ports import free_port
+from batches.tests.support.postgres import create_database
 from batches.tests.support.processes import WAIT_SECONDS, Commands, all_in_one
 
 #: The projects are made once on each database.
@@ -38,11 +38,7 @@ def database_urls(database_url, tmp_path_factory):
     if database_url.startswith("sqlite"):
         directory = tmp_path_factory.mktemp("hosts")
         return [f"sqlite:///{directory / name}.sqlite3" for name in ("host", "other")]
-    with psycopg.connect(database_url.replace("/batches?", "/postgres?"), autocommit=True) as server:
-        for name in ("host", "other"):
-            server.execute(f"DROP DATABASE IF EXISTS {name}")
-            server.execute(f"CREATE DATABASE {name}")
-    return [database_url.replace("/batches?", f"/{name}?") for name in ("host", "other")]
+    return [create_database(database_url, name) for name in ("host", "other")]
 
 
 class Host(Commands):
@@ -52,12 +48,6 @@ class Host(Commands):
         super().__init__(database_url)
         own = {"DJANGO_SETTINGS_MODULE": f"batches.tests.hosts.{settings}", "OTHER_DATABASE_URL": other_url}
         self.environ = {**self.environ, **own}
-
-    def run(self, *arguments: str, code: int = 0, **environ: str) -> str:
-        """The output of a command, which exits with this code."""
-        command = self.start(*arguments, environ=environ)
-        assert command.wait() == code, command.describe()
-        return command.out + command.err
 
 
 class Site(httpx.Client):
@@ -90,7 +80,7 @@ def host(database_urls, german_catalogue):
         superuser = {"DJANGO_SUPERUSER_EMAIL": EMAIL, "DJANGO_SUPERUSER_PASSWORD": PASSWORD}
         steps = ("migrate --verbosity 0", "migrate --verbosity 0 --database other", "createsuperuser --noinput")
         rows = f"shell --verbosity 0 --command {shlex.quote(ROWS)}"
-        host.token = host.run(*all_in_one(*steps, rows, f"token create {EMAIL}"), **superuser).split()[-1]
+        host.token = host.run(*all_in_one(*steps, rows, f"token create {EMAIL}"), **superuser).out.split()[-1]
         port = free_port()
         listen = f"--listen=127.0.0.1:{port}"
         application = "batches.tests.hosts.wsgi:application"
@@ -129,13 +119,13 @@ def add_batch(program, name, **headers):
 def test_after_the_documented_steps_the_system_check_is_silent(settings, database_urls):
     with Host(settings, *database_urls) as host:
         said = host.run(*all_in_one("makemigrations --check --dry-run batches", "check --deploy"))
-        assert said.startswith("No changes detected in app 'batches'\n")
-        assert set(re.findall(r"\((\w+)\.", said)) == {"security"}  # the project's own
+        assert said.out == "No changes detected in app 'batches'\n"
+        assert set(re.findall(r"\((\w+)\.", said.err)) == {"security"}  # the project's own
 
 
 def test_settings_that_the_app_cannot_work_with_are_refused_with_the_remedy(database_urls):
     with Host("refused", *database_urls) as host:
-        report = host.run("check", code=1)
+        report = host.run("check", code=1).err
     assert re.findall(r"\((batches\.E\d+)\) (.*)\n\s*HINT: (.*)", report) == [
         *(
             ("batches.E004", f"'{name}' is not in INSTALLED_APPS.", f'Add "{name}" to INSTALLED_APPS.')
@@ -292,7 +282,7 @@ for name in ("default", "other"):
     print(*(table for table in connections[name].introspection.table_names() if not table.startswith("django_")))
 """
     shown = host.run(*all_in_one(f"shell --verbosity 0 --command {shlex.quote(tables)}", "batch doctor"))
-    default, other, doctor = shown.splitlines()
+    default, other, doctor = shown.out.splitlines()
     assert other == "people_note"
     assert {"batches_batch", "people_person", "batches_accesstoken"} <= set(default.split())
     assert doctor == "No problems found."

@@ -7,7 +7,6 @@ import subprocess
 import sysconfig
 from contextlib import closing
 
-import psycopg
 import pytest
 
 from batches.batch_manager import BatchManager
@@ -15,7 +14,7 @@ from batches.models import Batch, BatchProfile
 from batches.tests.conftest import skip_or_fail
 from batches.tests.support.documents import read_page
 from batches.tests.support.feedserver import Reply
-from batches.tests.support.postgres import find_binaries
+from batches.tests.support.postgres import create_database, find_binaries
 from batches.tests.support.processes import WAIT_SECONDS, Commands, wait_until
 from batchproject.settings import parse_database_url
 
@@ -43,18 +42,13 @@ def run(*command):
 def go_on(restored_url, let_answer, server):
     """With the restored database on another machine. The worker of the backup sends no heartbeat there."""
     with Commands(restored_url) as restored:
-        assert_sound(restored, BATCHES_LEASE_SECONDS="600")
+        restored.run("batch", "doctor", BATCHES_LEASE_SECONDS="600")
         let_answer()
         worker = restored.start_worker(lease_seconds=1)
         worker.wait_for(lambda: "Finished “it”: 5 ok, 0 failed" in worker.err)
-        assert_sound(restored)
+        restored.run("batch", "doctor")
     assert [server.hits(f"/{number}") for number in range(3)] == [1, 1, 1]
     wait_until(lambda: Batch.objects.get().status == Batch.Status.DONE)  # where the backup was made
-
-
-def assert_sound(restored, **environ):
-    examined = restored.start("batch", "doctor", environ=environ)
-    assert examined.wait() == 0, examined.describe()
 
 
 @pytest.mark.slow
@@ -117,9 +111,6 @@ def count_results(path):
 def test_a_run_continues_in_a_dump_of_postgresql(commands, server, database_url, tmp_path):
     binaries, dump, let_answer = find_binaries(None, tmp_path), tmp_path / "batches.dump", begin(commands, server)
     run(str(binaries / "pg_dump"), "--format=custom", f"--file={dump}", f"--dbname={database_url}")
-    with psycopg.connect(database_url.replace("/batches?", "/postgres?"), autocommit=True) as postgres:
-        postgres.execute("DROP DATABASE IF EXISTS restored")
-        postgres.execute("CREATE DATABASE restored")
-    restored_url = database_url.replace("/batches?", "/restored?")
+    restored_url = create_database(database_url, "restored")
     run(str(binaries / "pg_restore"), "--exit-on-error", f"--dbname={restored_url}", str(dump))
     go_on(restored_url, let_answer, server)

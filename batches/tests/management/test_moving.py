@@ -11,7 +11,7 @@ from django.core.management import call_command
 from batches.models import Batch, Profile
 from batches.tests.support.documents import read_section
 from batches.tests.support.factories import assert_consistent, row_statuses
-from batches.tests.support.processes import Commands
+from batches.tests.support.processes import Commands, ended
 
 pytestmark = [
     pytest.mark.slow,
@@ -41,12 +41,6 @@ def count_recorded(path):
         return database.execute("SELECT COUNT(*) FROM batches_batchprofile WHERE status = 'ok'").fetchone()[0]
 
 
-def run(commands, *arguments, **options):
-    command = commands.start(*arguments, **options)
-    assert command.wait() == 0, command.describe()
-    return command.out
-
-
 def test_a_queue_in_the_middle_of_a_run_continues_in_postgresql(
     old, commands, server, list_file, tmp_path, monkeypatch
 ):
@@ -56,8 +50,8 @@ def test_a_queue_in_the_middle_of_a_run_continues_in_postgresql(
     for path in paths:
         server.answer(path)
     gates = [server.hold(path) for path in paths[5:]]
-    run(old, "migrate")
-    run(old, "batch", "create", "--checker", "http", "--name", "it", list_file("\n".join(map(server.url, paths))))
+    old.run("migrate")
+    old.run("batch", "create", "--checker", "http", "--name", "it", list_file("\n".join(map(server.url, paths))))
     worker = old.start_worker()
     worker.wait_for(lambda: count_recorded(tmp_path / "old.sqlite3") == 5)
     worker.wait_for(lambda: len(server.requests) == 7)
@@ -65,7 +59,7 @@ def test_a_queue_in_the_middle_of_a_run_continues_in_postgresql(
     worker.wait()
     for gate in gates:
         gate.open()
-    run(old, *dump, cwd=tmp_path)
+    ended(old.start(*dump, cwd=tmp_path))
     monkeypatch.chdir(tmp_path)
     for arguments in load:
         call_command(*arguments)

@@ -63,19 +63,14 @@ def test_a_batch_is_checked_and_exported_through_a_transaction_pool(pooled, serv
     server.answer_feed("/feed", "One", "Two")
     worker = pooled.start("batchworker", environ=POOLED)
     file = list_file(f"{server.url('/feed')}\n{server.url('/gone')}")
-    run = pooled.start("batch", "run", "--json", "--count-first", file, environ=POOLED)
-    assert run.wait() == 0, run.describe()
+    run = pooled.run("batch", "run", "--json", "--count-first", file, **POOLED)
     assert [json.loads(run.out)[name] for name in ("status", "stories_found", "failed_checks")] == ["done", 2, 1]
-    export = pooled.start("batch", "export", str(Batch.objects.get().pk), environ=POOLED)
-    assert export.wait() == 0, export.describe()
-    assert len(export.out.splitlines()) == 3
-    doctor = pooled.start("batch", "doctor", environ=POOLED)
-    assert doctor.wait() == 0, doctor.describe()
+    assert len(pooled.run("batch", "export", str(Batch.objects.get().pk), **POOLED).out.splitlines()) == 3
+    pooled.run("batch", "doctor", **POOLED)
     assert worker.popen.poll() is None, worker.describe()
 
 
 def test_without_the_setting_the_pool_refuses_our_parameters(pooled):
-    listing = pooled.start("batch", "list")
-    assert listing.wait() == 1
+    listing = pooled.run("batch", "list", code=1)
     assert "unsupported startup parameter" in listing.err
     assert listing.err.endswith("A connection pool in front of it refuses our parameters. Set TRANSACTION_POOL=on.\n")

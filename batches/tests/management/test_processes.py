@@ -16,7 +16,7 @@ from batches.models import Batch, Lease, Worker
 from batches.queue.partitions import partition_of
 from batches.tests.support.factories import age_leases, assert_consistent, row_statuses, values_of
 from batches.tests.support.feedserver import FeedServer, Reply
-from batches.tests.support.processes import WAIT_SECONDS
+from batches.tests.support.processes import WAIT_SECONDS, ended
 from batches.tests.support.threads import in_thread
 from batches.tests.support.working import work
 
@@ -141,9 +141,8 @@ def test_batch_run_checks_a_long_list_with_several_processes(farm, commands, lon
     with silent(farm, 1200):
         command = commands.start("batch", "run", "--checker=http", "--processes=3", long_list)
         command.wait_for(lambda: Lease.objects.count() == 3)
-    assert command.wait() == 0, command.describe()
+    assert ended(command).err == ""
     assert "ok        1,200" in command.out
-    assert command.err == ""
     assert_polite(farm)
     assert_consistent()
 

@@ -6,13 +6,13 @@ import sys
 import tarfile
 from io import BytesIO
 
-import psycopg
 import pytest
 from django.conf import settings
 
 from batches.tests.conftest import skip_or_fail
 from batches.tests.support.feedserver import Reply
-from batches.tests.support.processes import MANAGE, WAIT_SECONDS, Commands, all_in_one
+from batches.tests.support.postgres import create_database
+from batches.tests.support.processes import MANAGE, WAIT_SECONDS, Commands, all_in_one, ended
 
 #: The last migration of the previous version. The commit before the next one has its code.
 FORMER = "0027"
@@ -49,9 +49,7 @@ class Version:
 
     def run(self, *lines):
         """Runs these commands one after the other, and returns the output of all."""
-        command = self._commands.start_program(*self._manage, *all_in_one(*lines))
-        assert command.wait() == 0, command.describe()
-        return command.out
+        return ended(self._commands.start_program(*self._manage, *all_in_one(*lines))).out
 
     def run_and_list(self, *lines):
         """Run these commands, too. Returns the batches by name, in which the doctor finds nothing."""
@@ -63,10 +61,7 @@ class Version:
 def empty_database(database_url, tmp_path):
     if database_url.startswith("sqlite"):
         return f"sqlite:///{tmp_path / 'rollback.sqlite3'}"
-    with psycopg.connect(database_url.replace("/batches?", "/postgres?"), autocommit=True) as server:
-        server.execute("DROP DATABASE IF EXISTS rollback")
-        server.execute("CREATE DATABASE rollback")
-    return database_url.replace("/batches?", "/rollback?")
+    return create_database(database_url, "rollback")
 
 
 @pytest.fixture
@@ -124,6 +119,6 @@ def stop_in_the_middle(version, gates):
     for gate in gates:
         gate.wait_for()
     worker.popen.terminate()
-    assert worker.wait() == 0, worker.describe()
+    ended(worker)
     for gate in gates:
         gate.open()

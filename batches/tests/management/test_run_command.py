@@ -456,8 +456,7 @@ def test_it_runs_from_cron_without_a_user_a_terminal_or_letters_beyond_ascii(ser
     commands.environ = {
         name: value for name, value in commands.environ.items() if name in needed or name.startswith("BATCHES_")
     } | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii:strict"}
-    run = commands.start("batch", "run", "--count-first", "--name", "Morgen", str(list_file(server.url("/feed"))))
-    assert run.wait() == 0, run.describe()
+    run = commands.run("batch", "run", "--count-first", "--name", "Morgen", str(list_file(server.url("/feed"))))
     batch = Batch.objects.get()
     assert f"Created ?Morgen?, queued at position 1: {batch.pk}" in run.out
     assert "  Gr??e ?z?hlt?  (" in run.out

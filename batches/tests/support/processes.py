@@ -146,6 +146,10 @@ class Commands(ExitStack):
     def start_program(self, *command: str, environ: Mapping[str, str] | None = None, **streams: Any) -> Command:
         return self._keep(Command(command, {**self.environ, **(environ or {})}, **streams))
 
+    def run(self, *arguments: str, code: int = 0, **environ: str) -> Command:
+        """A command that has ended with this exit code."""
+        return ended(self.start(*arguments, environ=environ), code)
+
     def start_at_terminal(self, *arguments: str) -> CommandAtTerminal:
         return self._keep(CommandAtTerminal((*MANAGE, *arguments), self.environ))
 
@@ -157,6 +161,11 @@ class Commands(ExitStack):
     def _keep(self, command: Any) -> Any:
         self.callback(command.kill)
         return command
+
+
+def ended(command: Command, code: int = 0) -> Command:
+    assert command.wait() == code, command.describe()
+    return command
 
 
 def kill_marked(mark: tuple[str, str]) -> None:
