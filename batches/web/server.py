@@ -8,6 +8,8 @@ request without credentials has to be small. Credentials can be invented, so all
 import sys
 from contextlib import suppress
 from copy import copy
+from shutil import disk_usage
+from tempfile import gettempdir
 from typing import Any, ClassVar
 from weakref import WeakSet
 
@@ -25,6 +27,9 @@ from .uploads import MAX_FORM_BYTES, NO_ROOM, NoRoom, storing
 #: Bytes, enough for the login form.
 MAX_BYTES_OF_STRANGERS = 1_000_000
 MAX_BYTES_OF_ALL = 5 * MAX_FORM_BYTES
+#: Bytes of a response that wait in memory while the disk for temporary files has less than its reserve.
+MAX_BYTES_IN_MEMORY = 1_000_000
+RESERVE_ON_DISK = 10_000_000
 
 
 class Busy(Error):  # type: ignore[misc]
@@ -90,8 +95,24 @@ class Task(WSGITask):  # type: ignore[misc]
 
     def write(self, data: bytes) -> None:
         has_body = self.request.command != "HEAD"
+        if not has_room(len(data)):
+            self.wait_for_reader()
         super().write(data if has_body else b"")
         self.chunked_response &= has_body
+
+    def wait_for_reader(self) -> None:
+        """Let the rest of the response wait in memory, and this thread wait before that is too much."""
+        adj = self.channel.adj = copy(self.channel.adj)
+        adj.outbuf_overflow, adj.outbuf_high_watermark = sys.maxsize, MAX_BYTES_IN_MEMORY
+        self.channel.current_outbuf_count = MAX_BYTES_IN_MEMORY  # the next bytes begin another buffer
+
+
+def has_room(size: int) -> bool:
+    """Whether a temporary file of this size fits on the disk: a response that does not fit would be cut."""
+    try:
+        return disk_usage(gettempdir()).free > size + RESERVE_ON_DISK
+    except OSError:  # no directory can be written
+        return False
 
 
 def main() -> int:

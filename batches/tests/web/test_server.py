@@ -1,12 +1,16 @@
 """What the server stores of a request before the application knows its sender, and how it calls the application."""
 
 import resource
+import socket
+from types import SimpleNamespace
 
 import pytest
 from waitress.adjustments import Adjustments
+from waitress.channel import HTTPChannel
+from waitress.server import create_server
 from waitress.task import WSGITask
 
-from batches.tests.support.threads import run_in_threads
+from batches.tests.support.threads import TIMEOUT, in_thread, run_in_threads
 from batches.web import server
 from batches.web.server import MAX_BYTES_OF_STRANGERS, Parser, Task
 from batches.web.uploads import MAX_FORM_BYTES, NO_ROOM
@@ -93,6 +97,38 @@ def test_a_body_that_does_not_fit_on_the_disk_is_received_to_its_end_so_that_its
             parser.received(b"0\r\n\r\n")
         assert (status(parser), parser.completed) == (503, True)
     assert parser.error.body == NO_ROOM
+
+
+def test_a_response_is_complete_although_the_disk_for_temporary_files_is_full(monkeypatch):
+    waiting = []
+
+    def application(environ, start_response):
+        channel = environ["waitress.client_disconnected"].__self__
+        start_response("200 OK", [])
+        for _ in range(10):
+            yield b"x" * 2 * MEGABYTE
+            waiting.append(channel.total_outbufs_len)
+
+    def read_slowly(address):
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.settimeout(TIMEOUT)
+            client.connect(address)
+            client.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            return sum(map(len, iter(lambda: client.recv(4096), b"")))
+
+    monkeypatch.setattr(HTTPChannel, "task_class", Task)
+    monkeypatch.setattr(server, "disk_usage", lambda _: SimpleNamespace(free=0))
+    monkeypatch.setattr("tempfile.TemporaryFile", lambda *_: 1 / 0)
+    sockets = {}
+    served = create_server(application, listen="127.0.0.1:0", map=sockets, outbuf_high_watermark=100 * MEGABYTE)
+    reader = in_thread(lambda: read_slowly(("127.0.0.1", int(served.effective_port))))
+    while not reader.done():
+        served.asyncore.poll(0.1, sockets)
+    served.task_dispatcher.shutdown()
+    served.close()
+    assert reader.result() > 20 * MEGABYTE
+    assert max(waiting) <= 3 * MEGABYTE
 
 
 CALLS = 200
