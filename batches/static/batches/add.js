@@ -42,8 +42,12 @@
         try {
             const body = new FormData(form, button);
             const response = await fetch(location.href, {method: "POST", body, headers: {"X-Requested-With": "fetch"}});
-            const result = new DOMParser().parseFromString(await response.text(), "text/html");
+            const answer = await response.text();
+            const result = new DOMParser().parseFromString(answer, "text/html");
             if (mine !== request) return;
+            // A page of the application, or a text of the server, that says why the upload was refused.
+            const why = result.querySelector("h1 + p")?.textContent ?? answer.split("\r\n\r\n")[1];
+            if (why && [413, 503].includes(response.status)) return say(why.trim());
             if (!result.getElementById("add-preview")) throw new Error(texts.http.replace("{status}", response.status));
             show(result);
         } catch (error) {

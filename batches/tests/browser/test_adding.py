@@ -5,6 +5,8 @@ from django.urls import reverse
 from playwright.sync_api import expect
 
 from batches.models import Batch, Profile
+from batches.web.error_pages import unavailable
+from batches.web.server import Busy
 
 from .steps import PHONE, tab_to
 
@@ -98,6 +100,17 @@ def test_a_chosen_file_stays_chosen_through_errors_and_preview_on_a_phone(open_p
     button(page, "Preview").tap()
     button(page, "Add batch").tap()
     expect_added(page, "Another")
+
+
+def test_a_refused_upload_says_why(open_page, problems):
+    problems.expected.append("status of 503")
+    page = open_page(ADD)
+    bodies = [unavailable("Our page says this.").content, Busy("The server says this.").to_response()[2]]
+    page.route("**/add/", lambda route: route.fulfill(status=503, body=bodies.pop(0)))
+    page.locator("#id_addresses").fill("https://a.example/1")
+    for who in ("Our page", "The server"):
+        button(page, "Preview").click()
+        expect(page.locator("#add-status")).to_have_text(f"{who} says this.")
 
 
 def test_a_list_that_is_too_large_and_a_server_that_does_not_answer_lose_nothing(
