@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from django.contrib.auth import get_user_model
 from django.core.management import CommandError, CommandParser
-from django.db import transaction
+from django.db import connections, transaction
 from django.urls import reverse
 
 from batches.batch_manager import BatchManager
@@ -83,6 +83,7 @@ class Command(DatabaseCommand):
 
     def serve_feeds(self, port: int) -> None:
         require_free_port(HOST, port, "Stop the program that uses it, then serve the demo feeds again.")
+        connections.close_all()
         with FeedServer(port) as server:
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, lambda *_: sys.exit())

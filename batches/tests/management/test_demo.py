@@ -27,6 +27,7 @@ from batches.management.base import start_command
 from batches.management.commands.demo import demo_port
 from batches.management.commands.serve import Command as Serve
 from batches.models import Batch, Profile
+from batches.queue.sql import fetch_all
 from batches.tests.support.factories import everything
 from batches.tests.support.ports import free_port
 
@@ -227,14 +228,17 @@ def test_an_endless_feed_continues_until_the_client_leaves_and_others_are_served
 
 
 @pytest.mark.slow
-@pytest.mark.databases("sqlite")
+@pytest.mark.databases("postgresql")
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_the_feed_server_runs_until_a_signal_ends_it(number, feed_port, commands):
-    server = commands.start("demo", "--serve", environ={"DEMO_PORT": str(feed_port), "PYTHONUNBUFFERED": "1"})
+def test_the_feed_server_runs_without_a_connection_until_a_signal_ends_it(number, feed_port, commands):
+    environ = {"DEMO_PORT": str(feed_port), "PYTHONUNBUFFERED": "1", "PGAPPNAME": "demo"}
+    server = commands.start("demo", "--serve", environ=environ)
     server.wait_for(lambda: f":{feed_port}{demo.PATH}" in server.out)
     with urlopen(f"http://{demo.HOST}:{feed_port}{demo.PATH}rss/5") as response:
         assert response.status == 200
+    connections = "SELECT 1 FROM pg_stat_activity WHERE application_name = 'demo'"
+    server.wait_for(lambda: not fetch_all(connections, []))
     server.signal(number)
     assert server.wait() == 0
 
