@@ -69,7 +69,8 @@ def test_a_filter_selects_the_matching_batches_that_the_action_is_offered_for(cl
     make_batch("paused", name="a batch without failures")
     make_batch("queued", failed=1)
     make_batch("paused", name="other", failed=1)
-    answer = send(client, "retry", filter={"name": "a batch"}).json()
+    make_batch("paused", failed=1, priority=5)
+    answer = send(client, "retry", filter={"name": "a batch", "priority": 0, "status": ["queued", "paused"]}).json()
     assert [outcome["id"] for outcome in answer["outcomes"]] == [str(batch.pk)]
     assert (answer["done"], answer["refused"], answer["left"]) == (1, 0, 0)
 
@@ -88,14 +89,6 @@ def test_a_filter_skips_batches_that_no_longer_match_at_their_turn(client, make_
     answer = send(client, action, filter={"status": "paused"})
     assert outcomes_of(answer) == [("stale_version", "done")]
     assert set(Batch.objects.filter(status="done")) == {kept, changed}
-
-
-def test_a_filter_takes_lists_and_numbers(client, make_batch):
-    make_batch("queued", priority=5)
-    make_batch("paused", priority=5)
-    make_batch("paused")
-    assert send(client, "delete", filter={"status": ["queued", "paused"], "priority": 5}).json()["done"] == 2
-    assert Batch.objects.get().priority == 0
 
 
 def test_a_request_takes_as_many_batches_as_fit_and_counts_the_others(client, make_batch, monkeypatch):

@@ -68,32 +68,24 @@ def test_a_repeated_post_changes_nothing_and_gets_the_same_answer(client, make_b
     assert again.headers.get("Location") == first.headers.get("Location")
 
 
-def test_an_invalid_key_is_refused_by_name(client):
+def test_a_key_has_up_to_255_visible_characters(client):
     with nothing_changes():
         for key in ("", " ", "a b", "é", "a\tb", "x" * 256, "\0"):
             assert errors_of(post(client, "/api/batches/", NEW, key)) == {"Idempotency-Key"}, key
-
-
-def test_every_text_of_visible_characters_is_a_separate_key(client):
-    for key in ("x", "x" * 254 + "a", "x" * 254 + "b", '"8e03978e"', "!~"):
-        first, again = (post(client, "/api/batches/", NEW, key) for _ in range(2))
-        assert (first.status_code, is_replayed(first), is_replayed(again)) == (201, False, True), key
+    for key in ("x" * 254 + "a", "x" * 254 + "b", '"!~"'):
+        assert not is_replayed(post(client, "/api/batches/", NEW, key)), key
 
 
 @pytest.mark.parametrize(
     ("first", "other"),
     [
-        ({}, {"body": NEW | {"name": "other"}}),
         ({}, {"body": NEW | {"priority": 0}}),
-        ({}, {"body": NEW | {"profiles": ["https://example.org/other"]}}),
         ({}, {"path": "/api/queue/hold/", "body": None}),
-        (form(), form(content=b"https://example.org/a")),
         (form(), form(content=b"https://example.org/\n" * 100_000)),
         (form(), form(filename="other.txt")),
         (form(), form(name="other")),
-        (form(), form(queue="false")),
     ],
-    ids=range(9),
+    ids=range(5),
 )
 def test_a_key_belongs_to_one_request(client, first, other):
     sent = {"path": "/api/batches/", "body": NEW}
@@ -175,15 +167,6 @@ def test_an_invalid_request_can_be_corrected_under_the_same_key(client, path, te
     assert not StoredResponse.objects.exists()
     answer = post(client, f"/api/{path}", corrected)
     assert (answer.status_code < 300, is_replayed(answer)) == (True, False)
-
-
-def test_other_methods_ignore_the_key(client, make_batch):
-    path = f"/api/batches/{make_batch().pk}/"
-    headers = {"Idempotency-Key": KEY}
-    assert client.get(path, headers=headers).status_code == 200
-    assert client.patch(path, {"priority": 3}, headers=headers).status_code == 200
-    assert client.delete(path, headers=headers).status_code == 204
-    assert not StoredResponse.objects.exists()
 
 
 # Expiry

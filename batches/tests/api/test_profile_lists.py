@@ -3,9 +3,8 @@
 import pytest
 
 from batches.batch_manager import BatchManager
-from batches.models import Batch, BatchLog, ProfileList, public_fields
+from batches.models import BatchLog, ProfileList, public_fields
 from batches.tests.support.factories import failed, make_list, profile_ids, record, start_run, urls, urls_of
-from batches.tests.support.threads import run_in_threads
 
 from .calls import post_file
 from .conftest import make_user, nothing_changes, refusal_of, token_client
@@ -115,30 +114,21 @@ def test_attributes_are_changed_together(client, a_list):
         assert answer.json()["list"]["name"] == "Press"
 
 
-def test_profiles_are_added_and_removed(client, a_list):
+def test_profiles_are_added_removed_and_imported_after_a_preview(client, a_list):
     answer = post(client, a_list, "add", profiles=[*urls(4), "nonsense"])
     assert changed(answer) == (2, 0, 2)
-    assert answer.json()["rejected"][0]["index"] == 4
-    assert answer.json()["list"]["total_profiles"] == 4
+    assert (answer.json()["rejected"][0]["index"], answer.json()["list"]["total_profiles"]) == (4, 4)
     assert changed(post(client, a_list, "remove", profiles=urls(3))) == (0, 3, 1)
     assert urls_of(a_list) == urls(4)[3:]
-
-
-def test_an_import_is_previewed_and_then_made(client):
-    found, wanted = make_list("ten", 10), urls(12)[1:]
     with nothing_changes():
-        assert changed(post(client, found, "sync", profiles=wanted, dry_run=True)) == (2, 1, 9)
-    assert changed(post(client, found, "sync", profiles=wanted)) == (2, 1, 9)
-    assert urls_of(found) == wanted
-
-
-def test_an_import_that_removes_more_than_a_tenth_needs_a_flag(client, a_list):
+        assert changed(post(client, a_list, "sync", profiles=urls(4), dry_run=True)) == (3, 0, 1)
+    assert changed(post(client, a_list, "sync", profiles=urls(4))) == (3, 0, 1)
     with nothing_changes():
         answer = post(client, a_list, "sync", profiles=urls(1))
         assert refusal_of(answer) == (409, "too_many_removals")
-        assert answer.json()["list"]["total_profiles"] == 2
+        assert answer.json()["list"]["total_profiles"] == 4
     answer = post_file(client, f"lists/{a_list.pk}/sync/", b"https://example.org/0", allow_removals="true")
-    assert changed(answer) == (0, 1, 1)
+    assert changed(answer) == (0, 3, 1)
 
 
 @pytest.mark.parametrize(
@@ -182,8 +172,6 @@ def test_a_schedule_is_set_shown_in_words_and_switched_off(client, a_list):
     answer = client.patch(path, {"schedule_active": False}).json()
     assert (answer["next_run_at"], answer["next_times"], answer["schedule"]) == (None, [], "30 6 * * *")
     assert client.get("/api/lists/?scheduled=true").json()["results"] == []
-    assert client.patch(path, {"schedule_active": True}).json()["next_run_at"]
-    assert client.patch(path, {"schedule": ""}).json()["next_run_at"] is None
 
 
 # Running
@@ -222,12 +210,3 @@ def test_keeping_a_batch_as_a_list_needs_the_permission_to_add_lists():
     assert adder.post("/api/batches/", body | {"keep": False}).status_code == 201
     both = token_client(make_user("add_batch", "add_profilelist", name="both"))
     assert both.post("/api/batches/", body).status_code == 201
-
-
-@pytest.mark.django_db(transaction=True)
-def test_the_same_run_asked_for_at_the_same_time_is_made_once_and_answered_each_time(client, a_list):
-    path = f"/api/lists/{a_list.pk}/run/"
-    answers = run_in_threads([lambda: client.post(path, headers={"Idempotency-Key": "once"})] * 3)
-    assert [answer.status_code for answer in answers] == [201] * 3
-    assert len({answer.json()["id"] for answer in answers}) == 1
-    assert Batch.everything.get().total_profiles == 2

@@ -152,16 +152,12 @@ def test_a_repeat_is_compared_with_the_previous_batch(client, batch, repeat):
     answer = client.get(f"/api/batches/{repeat.pk}/comparison/").json()
     assert answer.pop("previous") == client.get(f"/api/batches/{batch.pk}/").json()
     assert answer == {"stories": 1, "newly_failing": 1, "recovered": 1, "unchanged": 2, "not_compared": 4}
-
-
-def test_rows_are_filtered_by_their_change(client, repeat):
-    path = f"/api/batches/{repeat.pk}/profiles/"
-    assert [row["url"] for row in results(client, f"{path}?change=newly_failing")] == ADDRESSES[:1]
-    assert [row["url"] for row in results(client, f"{path}?change=recovered&has_story=true")] == ADDRESSES[2:3]
-    assert results(client, f"{path}?change=recovered&status=failed") == []
-    assert len(read_pages(client, f"{path}?change=not_compared&page_size=1")) == 4
-    lines = read_export(client, f"/api/batches/{repeat.pk}/export/jsonl/?change=newly_failing").splitlines()
-    assert [json.loads(line)["url"] for line in lines] == ADDRESSES[:1]
+    path = f"/api/batches/{repeat.pk}"
+    changed = results(client, f"{path}/profiles/?change=recovered&has_story=true")
+    assert [row["url"] for row in changed] == ADDRESSES[2:3]
+    assert len(read_pages(client, f"{path}/profiles/?change=not_compared&page_size=1")) == 4
+    [line] = read_export(client, f"{path}/export/jsonl/?change=newly_failing").splitlines()
+    assert json.loads(line)["url"] == ADDRESSES[0]
 
 
 # Stories, logs, profiles
@@ -188,7 +184,6 @@ def test_the_stories_of_a_batch_that_is_checked_again_are_those_that_it_counts(c
     assert results(client, path) == []
     record(start_run(batch), [(batch.profiles.latest("pk").profile_id, ok("s3"))])
     assert [story["story_id"] for story in results(client, path)] == ["s3"]
-    assert client.get(f"/api/batches/{batch.pk}/").json()["stories_found"] == 1
     assert [story["story_id"] for story in results(client, f"/api/stories/?batch={batch.pk}")] == ["s3", "s2", "s1"]
     # A count that is too high, as when a profile was deleted with its stories.
     StoryResult.objects.filter(story_id__in=["s1", "s2"]).delete()
@@ -281,18 +276,6 @@ def test_a_head_of_an_export_reads_no_rows(client, batch, monkeypatch):
     monkeypatch.setattr(streams, "stream_rows", None)
     answer = client.head(f"/api/batches/{batch.pk}/export/csv/")
     assert (answer.status_code, answer["Content-Type"]) == (200, "text/csv; charset=utf-8")
-
-
-def test_an_export_ends_cleanly_if_its_batch_is_deleted_while_it_is_sent(client, batch, monkeypatch):
-    monkeypatch.setattr(streams, "STREAM_CHUNK", 2)
-    monkeypatch.setattr("batches.web.downloads.CHUNK_LINES", 1)
-    chunks = iter(client.get(f"/api/batches/{batch.pk}/export/opml/").streaming_content)
-    start = [next(chunks), next(chunks)]
-    assert BatchManager().delete_batch(batch.pk)
-    Batch.everything.filter(pk=batch.pk).delete()
-    text = b"".join([*start, *chunks]).decode()
-    assert text.count("<outline ") == 2
-    assert text.endswith("</opml>\n")
 
 
 # Queries

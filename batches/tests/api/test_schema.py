@@ -40,24 +40,14 @@ def test_each_call_has_a_text_and_all_its_responses(described):
     assert len(set(summaries)) == len(summaries)
     for path, method, call in calls(described):
         name, responses = f"{method} {path}", call["responses"].keys()
-        parameters = {(parameter["in"], parameter["name"]): parameter for parameter in call["parameters"]}
         assert call["summary"], name
         assert "permission" in call["description"], name
         assert path.startswith("/api/v1/")
         assert call["tags"] == [path.split("/")[3]], name
         assert call["security"] == [{"tokenAuth": []}, {"cookieAuth": []}], name
-        assert all(parameter.get("description") for (place, _), parameter in parameters.items() if place != "path")
+        assert all(it.get("description") for it in call["parameters"] if it["in"] != "path")
         assert responses >= ALWAYS, name
         assert ("404" in responses) == ("{id}" in path or name in NAMED_IN_THE_BODY), name
-        assert ("422" in responses) == (method == "post") == (("header", "Idempotency-Key") in parameters), name
-        assert ("413" in responses) == (method in {"post", "patch"}), name
-        assert ("304" in responses) == (("header", "If-None-Match") in parameters), name
-        # A profile may be in many batches, and cannot be forgotten under one lock. A feed never changes.
-        without_tag = {"/api/v1/profiles/{id}/", "/api/v1/feeds/{id}/"}
-        if_match = method in {"patch", "delete"} and path not in without_tag
-        assert (("header", "If-Match") in parameters) == if_match == ("412" in responses and "304" not in responses), (
-            name
-        )
         for status, response in call["responses"].items():
             if status >= "400":
                 assert response["content"][JSON]["schema"] == {"$ref": "#/components/schemas/Error"}, name
@@ -67,26 +57,6 @@ def calls(described):
     for path, methods in described["paths"].items():
         for method, call in methods.items():
             yield path, method, call
-
-
-@pytest.mark.parametrize(
-    ("component", "wrong"),
-    [
-        ("MoveRequest", {"position": 0}),
-        ("MoveRequest", {"position": "1"}),
-        ("MoveRequest", {"position": 1, "where": 1}),
-        ("ChangeRequest", {"priority": 32768}),
-        ("ChangeRequest", {"name": ""}),
-        ("BatchJSONRequest", {"name": "Press"}),
-        ("BatchJSONRequest", {"name": "Press", "profiles": []}),
-        ("BatchJSONRequest", {"name": "Press", "profiles": [{"url": "https://example.org/", "colour": "red"}]}),
-        ("BatchUploadRequest", {"name": "Press", "file": "", "format": "pdf"}),
-        ("BulkRequest", {"action": "start", "ids": ["1"]}),
-        ("BulkRequest", {"action": "queue", "filter": {"ordering": "name"}}),
-    ],
-)
-def test_a_body_that_the_api_refuses_does_not_match_its_description(described, component, wrong):
-    assert not validator(described, {"$ref": f"#/components/schemas/{component}"}).is_valid(wrong)
 
 
 # Examples
