@@ -3,7 +3,6 @@
 import pytest
 
 from batches.batch_manager import BatchManager
-from batches.models import Batch
 from batches.queue.refusals import Code, Refusal
 
 from .conftest import nothing_changes, refusal_of
@@ -70,19 +69,6 @@ def test_a_batch_gets_a_new_name_or_priority(client, make_batch):
     assert (answer["priority"], answer["position"], answer["name"]) == (5, 1, "another")
     with nothing_changes():
         assert client.patch(path, {}).status_code == 200
-
-
-def test_a_deleted_batch_is_hidden_at_once_and_gone_after_the_commit(
-    client, make_batch, django_capture_on_commit_callbacks
-):
-    path = f"/api/batches/{make_batch().pk}/"
-    with django_capture_on_commit_callbacks(execute=True):
-        answer = client.delete(path)
-        assert (answer.status_code, answer.content) == (204, b"")
-        assert client.get("/api/batches/").json()["results"] == []
-        assert client.get(path).status_code == 404
-        assert Batch.everything.exists()
-    assert not Batch.everything.exists()
 
 
 @pytest.mark.parametrize("root", ["/api", "/api/v1"])

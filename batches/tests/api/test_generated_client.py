@@ -70,7 +70,6 @@ def test_the_client_drives_batches_and_gets_errors(connected):
         BatchStatus,
         BatchUploadRequest,
         BulkRequest,
-        MoveRequest,
         NothingRequest,
     )
     from batches_client.types import File
@@ -82,7 +81,6 @@ def test_the_client_drives_batches_and_gets_errors(connected):
     assert again == made
 
     assert call("batches_queue")(made.batch.id, client=connected, body=NothingRequest()).position == 1
-    assert call("batches_move")(made.batch.id, client=connected, body=MoveRequest(1)).position == 1
     rows = call("batches_profiles_list")(made.batch.id, client=connected, has_story=False, page_size=1)
     assert [row.url for row in rows.results] == ["https://example.org/a"]
     assert "cursor=" in rows.next_

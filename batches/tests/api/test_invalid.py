@@ -14,9 +14,10 @@ pytestmark = pytest.mark.django_db
 
 JSON = "application/json"
 NOT_TEXTS = [None, 5, True, ["news"], {"a": 1}, "a\0b", "a\ud800b"]
-#: A body of a call, and values of each field that are refused. A field within a field is named `outer.inner`.
+#: A body, and values of each field that are refused. A field within a field is named `outer.inner`.
+#: Each kind of field is here once: the committed description has the bounds of all others.
 BODIES = {
-    "post batches/": (
+    "batches/": (
         NEW_BATCH,
         {
             "name": [*NOT_TEXTS, "", "  \t\n ", "x" * 201, " " * 200 + "x"],
@@ -32,42 +33,8 @@ BODIES = {
             "x" * 100_000: [1],
         },
     ),
-    "patch batches/{pk}/": ({}, {"name": ["", "x" * 201, 5], "priority": ["5", 40_000], "checker": ["http"]}),
-    "post batches/{pk}/start/": ({}, {"preempt": ["yes"], "queue_version": ["1", -1, 2**63]}),
-    "post batches/{pk}/retry/": (
-        {},
-        {
-            "reasons": [[], [1], "gone", ["x"] * 101],
-            "profiles": [[0], ["1"], [2**63], list(range(1, 1002))],
-            "rows": [[1]],
-        },
-    ),
-    "patch lists/{list}/": (
-        {},
-        {
-            "checker": ["nonsense"],
-            "schedule": ["0 " * 60, 5, None],
-            "delay_minutes": [-1, 10_081, "5"],
-            "schedule_active": ["off"],
-            "next_run_at": ["2026-01-01T00:00:00Z"],
-        },
-    ),
-    "post lists/": ({"name": "new"}, {"profiles": [None, ADDRESS, ["nonsense"]], "queue": [True], "version": [1]}),
-    "post lists/{list}/sync/": (
-        {"profiles": [ADDRESS]},
-        {
-            "profiles": [None, [], ADDRESS, ["nonsense"]],
-            "allow_removals": ["yes", 1, None],
-            "dry_run": ["no", 0, None],
-            "list_version": ["1", True, -1, 2**63, None],
-        },
-    ),
-    "post lists/{list}/correct/": (
-        {"address": "https://example.org/0", "new_address": ADDRESS},
-        {"address": [None, "", "x" * 2001], "new_address": [None, "", "x" * 2001]},
-    ),
-    "post feeds/": ({"list": UNKNOWN_ID, "name": "new"}, {"list": [None, 5, "", "x" * 41], "name": ["", "x" * 201]}),
-    "post redirects/accept/": (
+    "lists/": ({"name": "new"}, {"profiles": [None, ADDRESS, ["nonsense"]], "queue": [True], "version": [1]}),
+    "redirects/accept/": (
         {"ids": [1]},
         {
             "ids": [None, [], 1, ["1"], [True], [0], [2**63], [1.5], [[1]], [1] * 1001],
@@ -76,9 +43,8 @@ BODIES = {
             "host": [None, 5, "", "a/b", "x" * 261, "example.org"],
         },
     ),
-    "post profiles/check/": ({"ids": [1]}, {"name": ["", "x" * 201], "priority": [40_000], "checker": ["nonsense"]}),
-    "post queue/hold/": ({}, {"reason": [*NOT_TEXTS, "x" * 2001], "until": ["tomorrow", 5, True, [], "", "a\0b"]}),
-    "post batches/bulk/": (
+    "queue/hold/": ({}, {"reason": [*NOT_TEXTS, "x" * 2001], "until": ["tomorrow", 5, True, [], "", "a\0b"]}),
+    "batches/bulk/": (
         {"action": "delete"},
         {
             "action": ["explode", "start", ["delete"], None],
@@ -96,17 +62,17 @@ BODIES = {
 }
 
 
-@pytest.mark.parametrize("call", BODIES)
-def test_an_invalid_field_is_refused_by_name(client, make_batch, a_list, call):
-    (method, path), (body, fields) = call.split(), BODIES[call]
-    address = f"/api/{fill(path, make_batch('done'))}"
+@pytest.mark.parametrize("path", BODIES)
+def test_an_invalid_field_is_refused_by_name(client, make_batch, path):
+    make_batch("done")
+    body, fields = BODIES[path]
     with nothing_changes():
         for field, values in fields.items():
             outer, _, inner = field.partition(".")
             known_as = field.replace("\0", "").replace("\ud800", "")[:500]
             for value in values:
                 sent = body | {outer: {inner: value} if inner else value}
-                answer = getattr(client, method)(address, json.dumps(sent), content_type=JSON)
+                answer = client.post(f"/api/{path}", json.dumps(sent), content_type=JSON)
                 [name] = errors_of(answer)
                 assert re.sub(r"\.\d+$", "", name) == known_as, value
 
@@ -120,8 +86,8 @@ def test_an_invalid_field_is_refused_by_name(client, make_batch, a_list, call):
         ("batches/bulk/", {"action": "delete", "ids": [UNKNOWN_ID], "filter": {"search": "x"}}, {"ids"}),
     ],
 )
-def test_missing_fields_and_those_that_exclude_each_other_are_refused_by_name(client, make_batch, path, body, fields):
-    assert errors_of(client.post(f"/api/{fill(path, make_batch())}", body)) == fields
+def test_missing_fields_and_those_that_exclude_each_other_are_refused_by_name(client, path, body, fields):
+    assert errors_of(client.post(f"/api/{path}", body)) == fields
 
 
 @pytest.mark.parametrize(
@@ -198,9 +164,7 @@ QUERIES = {
         "host": ["a.example/path", "user@a.example", "127.1", "a.example:99999", "%25"],
     },
     "stories/": {"batch": ["nonsense"], "page_size": ["1001"], "profile": [2**63]},
-    "batches/{pk}/logs/": {"channel": ["nonsense"]},
-    "lists/": {"ordering": ["nonsense", "checker", "version"], "priority": ["high"], "page_size": ["1001"]},
-    "lists/{list}/profiles/": {"failing": ["maybe"], "host": ["a.example/path"], "page_size": ["1001"]},
+    "lists/": {"ordering": ["nonsense", "checker", "version"]},
     "batches/{pk}/profiles/": {"change": ["nonsense"], "http_status": ["99"], "status": ["done"]},
 }
 UNKNOWN = ["nonsense", "Status", "profile__url", "batch_id", "run_token", "page", "format"]

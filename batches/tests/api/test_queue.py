@@ -38,27 +38,22 @@ def test_the_queue_contains_the_running_batch_and_the_first_queued_ones_in_order
     assert (queue["waiting_total"], queue["waiting_profiles"]) == (3, 6)
 
 
-def test_the_queue_is_held_and_released_and_a_second_time_nothing_changes(client):
-    empty = client.get("/api/queue/").json()
-    held = client.post("/api/queue/hold/", {"reason": "maintenance"}).json()
+def test_the_queue_is_held_until_a_time_and_released(client, make_batch):
+    batch, empty = make_batch("running"), client.get("/api/queue/").json()
+    until = (timezone.now() + timedelta(hours=1)).replace(microsecond=0)
+    body = {"reason": "maintenance", "until": until.isoformat(), "stop_running": True}
+    held = client.post("/api/queue/hold/", body).json()
     assert (held["held"], held["held_by"], held["hold_reason"]) == (True, "root", "maintenance")
     assert held["held_at"]
-    with nothing_changes():
-        assert client.post("/api/queue/hold/", {"reason": "maintenance"}).status_code == 200
-    released = client.post("/api/queue/release/").json()
-    assert released == empty | {"version": released["version"]}
-    assert released["version"] > held["version"]
-    with nothing_changes():
-        assert client.post("/api/queue/release/").status_code == 200
-    assert client.post("/api/queue/hold/").json()["hold_reason"] == ""
-
-
-def test_a_hold_can_stop_the_running_batch_until_the_release(client, make_batch):
-    batch = make_batch("running")
-    held = client.post("/api/queue/hold/", {"stop_running": True}).json()
+    assert held["held_until"] == f"{until:%Y-%m-%dT%H:%M:%S}Z"
     assert (held["running"], held["stopped"], held["waiting"][0]["id"]) == (None, str(batch.pk), str(batch.pk))
     released = client.post("/api/queue/release/").json()
-    assert (released["running"]["id"], released["stopped"]) == (str(batch.pk), None)
+    assert (released["running"]["id"], released["stopped"], released["held_until"]) == (str(batch.pk), None, None)
+    assert (released["held"], released["held_by"], released["hold_reason"]) == (False, "", "")
+    assert released["version"] > held["version"] > empty["version"]
+    with nothing_changes():
+        answer = client.post("/api/queue/hold/", {"until": "2020-01-01T00:00:00Z"})
+        assert (answer.status_code, answer.json()["code"]) == (400, "bad_value")
 
 
 def test_the_queue_has_the_expected_times_of_each_batch(client, make_batch, monkeypatch):
@@ -72,14 +67,3 @@ def test_the_queue_has_the_expected_times_of_each_batch(client, make_batch, monk
     assert queue["waiting"][0]["expected_start"] == expected["waiting"][0]["expected_start"] < queue["all_done"]
     assert (queue["worker"], queue["worker_version"], queue["worker_alive"]) == ("worker", __version__, True)
     assert queue["worker_seen_at"] == expected["worker_seen_at"] is not None
-
-
-def test_a_hold_can_have_an_end(client):
-    until = (timezone.now() + timedelta(hours=1)).replace(microsecond=0)
-    answer = client.post("/api/queue/hold/", {"reason": "Quiet hours", "until": until.isoformat()})
-    assert answer.status_code == 200
-    assert answer.json()["held_until"] == f"{until:%Y-%m-%dT%H:%M:%S}Z"
-    assert client.post("/api/queue/release/").json()["held_until"] is None
-    with nothing_changes():
-        answer = client.post("/api/queue/hold/", {"until": "2020-01-01T00:00:00Z"})
-        assert (answer.status_code, answer.json()["code"]) == (400, "bad_value")

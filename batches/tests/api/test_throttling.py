@@ -1,15 +1,12 @@
 """The limits of requests, and the response beyond them."""
 
 import pytest
-from django.contrib.auth.models import User
 from django.test import RequestFactory
 from rest_framework.request import Request
 from rest_framework.test import APIClient
 from rest_framework.throttling import SimpleRateThrottle
 
 from batches.api.throttling import AddressThrottle
-
-from .conftest import make_user, token_client
 
 pytestmark = pytest.mark.django_db
 
@@ -36,13 +33,6 @@ def test_one_request_too_many_says_when_to_try_again(client, clock):
     assert answer["Retry-After"] == "40"
     clock[0] += float(answer["Retry-After"])
     assert client.get("/api/queue/").status_code == 200
-
-
-def test_the_clients_of_one_user_share_a_rate_and_each_user_has_their_own(client, clock):
-    other = APIClient()
-    other.force_login(User.objects.get(username="root"))
-    assert statuses(client, 2) + statuses(other, 2) == [200, 200, 200, 429]
-    assert statuses(token_client(make_user("view_batch")), 1) == [200]
 
 
 def test_every_request_counts_whatever_its_response(client, clock):
