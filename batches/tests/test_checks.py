@@ -8,6 +8,7 @@ from django.db import connection
 from batches import checks
 from batches.checks import check_base_url, check_config, check_executor, check_sqlite, check_wal_reset_bug
 from batches.conf import config_from_environment
+from batches.models import Queue
 from batches.tests.support.factories import make_list, subscribe
 from batches.text import clean_text, format_duration
 
@@ -113,6 +114,26 @@ def test_an_old_name_of_a_limit_is_refused_with_the_new_one(name):
 def test_an_invalid_variable_of_the_environment_is_named_with_the_correct_form(name, text, form):
     with pytest.raises(ImproperlyConfigured, match=f"{name}='{text}' is not valid. Use {form}"):
         config_from_environment({name: text})
+
+
+class ReplicaForReading:
+    """The app reads under locks, and its next statements rely on these reads."""
+
+    def db_for_read(self, model, **hints):
+        return "other"
+
+
+def test_a_project_that_the_app_cannot_work_with_is_reported_with_the_remedy(settings, monkeypatch):
+    before = run_checks(tags=[checks.TAG])
+    settings.USE_TZ, settings.DATABASE_ROUTERS = False, [ReplicaForReading()]
+    monkeypatch.setattr(checks, "NEEDED_APPS", ("no.such.app",))
+    monkeypatch.setattr(checks, "get_user_model", lambda: Queue)  # without permissions
+    problems = {problem.id: problem for problem in run_checks(tags=[checks.TAG]) if problem not in before}
+    assert problems.keys() == {"batches.E004", "batches.E005", "batches.E006", "batches.E007"}
+    assert problems["batches.E004"].hint == 'Add "no.such.app" to INSTALLED_APPS.'
+    assert problems["batches.E005"].hint == "Set USE_TZ = True."
+    assert problems["batches.E006"].msg.startswith("The user model batches.Queue lacks permissions")
+    assert "batches.Batch, batches.BatchLog" in problems["batches.E007"].msg
 
 
 def test_a_missing_celery_is_reported_with_the_command_that_installs_it(settings, monkeypatch):

@@ -11,10 +11,3 @@ class NotesElsewhere:
 
     def allow_migrate(self, db, app_label, model_name=None, **hints):
         return (db == "other") == (model_name == "note")
-
-
-class ReplicaForReading:
-    """A router that the app refuses: it reads under locks, and its next statements rely on these reads."""
-
-    def db_for_read(self, model, **hints):
-        return "other"

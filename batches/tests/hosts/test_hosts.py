@@ -123,37 +123,6 @@ def test_after_the_documented_steps_the_system_check_is_silent(settings, databas
         assert set(re.findall(r"\((\w+)\.", said.err)) == {"security"}  # the project's own
 
 
-def test_settings_that_the_app_cannot_work_with_are_refused_with_the_remedy(database_urls):
-    with Host("refused", *database_urls) as host:
-        report = host.run("check", code=1).err
-    assert re.findall(r"\((batches\.E\d+)\) (.*)\n\s*HINT: (.*)", report) == [
-        *(
-            ("batches.E004", f"'{name}' is not in INSTALLED_APPS.", f'Add "{name}" to INSTALLED_APPS.')
-            for name in ("django.contrib.humanize", "drf_spectacular_sidecar")
-        ),
-        (
-            "batches.E005",
-            "USE_TZ is off. Heartbeats and expected times would be wrong by hours when the clocks change.",
-            "Set USE_TZ = True.",
-        ),
-        (
-            "batches.E006",
-            "The user model people.Robot lacks permissions or the field is_active.",
-            "Derive it from AbstractUser, or from AbstractBaseUser and PermissionsMixin with a field is_active.",
-        ),
-        (
-            "batches.E007",
-            "DATABASE_ROUTERS do not keep these in the database “default”: batches.AccessToken, batches.Attempt, "
-            "batches.Batch, batches.BatchLog, batches.BatchProfile, batches.EndedLease, batches.Host, batches.Lease, "
-            "batches.ListFeed, batches.ListProfile, batches.Loan, batches.Partition, batches.Profile, "
-            "batches.ProfileList, batches.Queue, batches.ReadMark, batches.Redirect, batches.StoredResponse, "
-            "batches.StoryResult, batches.Subscription, batches.Webhook, batches.WebhookDelivery, batches.Worker, "
-            "people.Robot.",
-            'Let db_for_read and db_for_write return "default" for them.',
-        ),
-    ]
-
-
 def test_the_api_is_closed_whatever_the_project_allows(anybody, program):
     address = add_batch(program, "closed").headers["Location"]
     for answer in (anybody.delete(address), anybody.get(address), anybody.post("/jobs/api/queue/hold/")):

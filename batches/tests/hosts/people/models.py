@@ -26,14 +26,6 @@ class Person(AbstractBaseUser, PermissionsMixin):
     USERNAME_FIELD = "email"
 
 
-class Robot(AbstractBaseUser):
-    """A user model that the app refuses: it has no permissions, and no field `is_active`."""
-
-    name = models.CharField(max_length=50, unique=True)
-
-    USERNAME_FIELD = "name"
-
-
 class Note(models.Model):
     """A table of the host, in its second database."""
 

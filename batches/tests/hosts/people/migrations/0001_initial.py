@@ -17,15 +17,6 @@ class Migration(migrations.Migration):
             ],
         ),
         migrations.CreateModel(
-            name="Robot",
-            fields=[
-                ("id", models.BigAutoField(primary_key=True)),
-                ("password", models.CharField(max_length=128)),
-                ("last_login", models.DateTimeField(blank=True, null=True)),
-                ("name", models.CharField(max_length=50, unique=True)),
-            ],
-        ),
-        migrations.CreateModel(
             name="Person",
             fields=[
                 ("password", models.CharField(max_length=128)),
