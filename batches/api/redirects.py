@@ -1,8 +1,6 @@
 """Permanent redirects of profiles: lists them, and accepts some or all of them."""
 
 from collections.abc import Sequence
-from contextlib import nullcontext
-from functools import partial
 from typing import Any
 
 from django.db.models import QuerySet
@@ -18,8 +16,9 @@ from batches.reports.queries import match_host
 
 from .access import ACCEPT, VIEW_REDIRECTS
 from .batch_requests import AcceptBody
-from .calls import LIST, ListViewSet, ManagerView, parse_body, sum_up
+from .calls import LIST, ListViewSet, ManagerView, parse_body
 from .filters import RedirectFilters
+from .idempotency import sum_up
 from .schema import describe
 from .serializers import AcceptedSerializer, AcceptOutcomeSerializer, RedirectSerializer
 
@@ -50,9 +49,7 @@ class Redirects(ManagerView, ListViewSet[Redirect]):
         if body["dry_run"]:
             chosen, left = self.choose(body)
             return Response(sum_up([render(pk, plan(pk, found)) for pk, found in chosen], left))
-        return self.run_steps_once(
-            lambda: self.select(body), lambda items: nullcontext(partial(self.run, items)), sum_up
-        )
+        return self.run_steps_once(lambda: self.select(body), self.run)
 
     def choose(self, body: dict[str, Any]) -> tuple[list[tuple[int, Redirect | None]], int]:
         """The chosen redirects by ID, and how many are left."""
