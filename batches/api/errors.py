@@ -6,7 +6,6 @@
 `code` is for programs, `detail` for people. The table of codes is in docs/reference/api.md.
 """
 
-import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -16,15 +15,13 @@ from rest_framework.exceptions import APIException, ParseError, ValidationError
 from rest_framework.response import Response
 from rest_framework.settings import api_settings
 
-from batches.models import discard_connections, is_database_fault, is_too_complex
+from batches.models import is_database_fault, is_too_complex
 from batches.queue.refusals import Code, Refusal, Refused
 from batches.text import clean_text
-from batches.web.outages import RETRY_AFTER, describe_outage
+from batches.web.outages import RETRY_AFTER, report_outage
 from batches.web.uploads import NoRoom
 
 from .request_fields import EntriesRefused
-
-logger = logging.getLogger(__name__)
 
 #: All other codes mean that the batch's state forbids the call: 409.
 STATUS_BY_CODE = {Code.NOT_FOUND: 404, Code.BAD_VALUE: 400}
@@ -53,7 +50,7 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
     if isinstance(error, Refused):
         return _refusal(error.refusal, context)
     if is_database_fault(error):
-        error = _unavailable(error, context["request"])
+        error = Unavailable(report_outage(context["request"], error))
     if is_too_complex(error):
         error = ParseError("The query is too complex. Search for fewer words.")
     if isinstance(error, NoRoom):
@@ -82,12 +79,6 @@ def _refusal(refusal: Refusal, context: dict[str, Any]) -> Response:
         except Refused as not_found:  # deleted since the call was refused
             return _refusal(not_found.refusal, context)
     return Response(body, status)
-
-
-def _unavailable(error: Exception, request: Any) -> Unavailable:
-    logger.error("%s %s: database error: %s", request.method, request.path, str(error).strip())
-    discard_connections()
-    return Unavailable(describe_outage(error))
 
 
 def _invalid(error: ValidationError) -> dict[str, Any]:

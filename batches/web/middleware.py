@@ -1,6 +1,5 @@
 """The page for a database that is busy or unavailable (the API answers in JSON instead), and the ID of each request."""
 
-import logging
 import re
 from collections.abc import Callable
 from uuid import uuid4
@@ -9,12 +8,10 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.deprecation import MiddlewareMixin
 
 from batches.log_context import log_context
-from batches.models import discard_connections, is_database_fault
+from batches.models import is_database_fault
 
 from .error_pages import unavailable
-from .outages import describe_outage
-
-logger = logging.getLogger(__name__)
+from .outages import report_outage
 
 #: A request ID that is accepted from a proxy.
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -38,8 +35,4 @@ class DatabaseOutageMiddleware(MiddlewareMixin):
     """Turns a view's database error into a 503 page that needs no database."""
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
-        if not is_database_fault(error):
-            return None
-        logger.error("%s %s: database error: %s", request.method, request.path, str(error).strip())
-        discard_connections()
-        return unavailable(describe_outage(error))
+        return unavailable(report_outage(request, error)) if is_database_fault(error) else None

@@ -1,7 +1,12 @@
 """Messages for users while the database is busy or unavailable."""
 
-from batches.models import OUTDATED, is_lock_timeout, is_outdated, is_unwritable
+import logging
+from typing import Any
+
+from batches.models import OUTDATED, discard_connections, is_lock_timeout, is_outdated, is_unwritable
 from batches.text import Sentence
+
+logger = logging.getLogger(__name__)
 
 #: Seconds until a client should retry.
 RETRY_AFTER = 5
@@ -13,6 +18,13 @@ POOLED = "A connection pool in front of it refuses our parameters. Set TRANSACTI
 CROWDED = "All of its connections are in use. Stop a worker process, or raise max_connections."
 #: By a part of PostgreSQL's message.
 ADVICE = {"unsupported startup parameter": POOLED, "too many clients": CROWDED, "remaining connection slots": CROWDED}
+
+
+def report_outage(request: Any, error: Exception) -> str:
+    """Log the error of a request, begin again with new connections, and return the message for the user."""
+    logger.error("%s %s: database error: %s", request.method, request.path, str(error).strip())
+    discard_connections()
+    return describe_outage(error)
 
 
 def describe_outage(error: BaseException) -> str:
