@@ -2,7 +2,8 @@
 
 import asyncio
 import weakref
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from unittest.mock import patch
 
 import pytest
@@ -12,7 +13,7 @@ from batches.checking.checkers.clock import not_charged
 from batches.checking.checks import SECONDS_BETWEEN_LOOKS, Checks
 from batches.checking.slowness import Pace
 from batches.conf import Config
-from batches.tests.support.time import Time, in_time
+from batches.tests.support.time import Test, Time, with_opened
 
 Script = Callable[[str], Awaitable[CheckResult | None]]
 ONE_LOOK = SECONDS_BETWEEN_LOOKS + 0.01
@@ -49,27 +50,20 @@ class World(Checker):
         return {self.added[number]: result.error for number, result in self.results}
 
 
-Work = Callable[[World], Awaitable[None]]
-
-
 async def nothing(host: str) -> None:
     pass
 
 
-def in_world(script: Script = nothing, **config: object) -> Callable[[Work], Callable[[], None]]:
+def in_world(script: Script = nothing, **config: object) -> Callable[[Test], Test]:
     """Runs a test in a world with this script, which it can replace."""
 
-    def decorate(test: Work) -> Callable[[], None]:
-        async def run(time: Time) -> None:
-            world = World(time, script, **config)
-            try:
-                await test(world)
-            finally:
-                await world.checks.close()
+    @asynccontextmanager
+    async def open_world() -> AsyncIterator[World]:
+        world = World(Time(asyncio.get_running_loop()), script, **config)
+        yield world
+        await world.checks.close()
 
-        return lambda: in_time(run)
-
-    return decorate
+    return with_opened(open_world)
 
 
 # Results

@@ -1,7 +1,13 @@
-"""The time of an event loop, controlled by a test, which need not wait."""
+"""Event loops of tests, and their time, which a test controls and need not wait for."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import wraps
+from inspect import Signature, signature
+from typing import Any
+
+Test = Callable[..., Any]
 
 
 class Time:
@@ -23,8 +29,33 @@ def put_forward(seconds: float) -> None:
     loop.time = lambda: time() + seconds  # type: ignore[method-assign]
 
 
-def in_time(work: Callable[[Time], Awaitable[None]]) -> None:
-    async def run() -> None:
-        await work(Time(asyncio.get_running_loop()))
+def asynchronous(test: Callable[..., Awaitable[None]]) -> Test:
+    """Runs a test in its own event loop."""
 
-    asyncio.run(run())
+    @wraps(test)
+    def run(**fixtures: Any) -> None:
+        asyncio.run(test(**fixtures))
+
+    return run
+
+
+def with_opened(open_value: Callable[[], AbstractAsyncContextManager[Any]]) -> Callable[[Test], Test]:
+    """Runs a test in its own event loop. Its first argument is what this opens there, the others are fixtures."""
+
+    def decorate(test: Callable[..., Awaitable[None]]) -> Test:
+        @wraps(test)
+        @asynchronous
+        async def run(**fixtures: Any) -> None:
+            async with open_value() as value:
+                await test(value, **fixtures)
+
+        run.__signature__ = Signature(list(signature(test).parameters.values())[1:])
+        return run
+
+    return decorate
+
+
+@with_opened
+@asynccontextmanager
+async def in_time() -> AsyncIterator[Time]:
+    yield Time(asyncio.get_running_loop())

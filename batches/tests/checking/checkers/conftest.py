@@ -1,7 +1,7 @@
 """Feeds and pages as bytes, a scriptable server on loopback, and checkers that may reach it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
@@ -17,6 +17,7 @@ from batches.tests.support.feedserver import WAIT_SECONDS, FeedServer
 from batches.tests.support.hostile import hostile
 from batches.tests.support.inside import canary
 from batches.tests.support.nameserver import names
+from batches.tests.support.time import Test, with_opened
 
 __all__ = ["canary", "hostile", "names"]
 
@@ -41,20 +42,16 @@ def run_with(opened: AbstractAsyncContextManager[Any], work: Callable[[Any], Awa
     return asyncio.run(run())
 
 
-def asynchronous(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Runs the decorated coroutine at once."""
-    asyncio.run(work())
-
-
-def with_checker(**config: object) -> Callable[[Callable[[HttpChecker], Coroutine[Any, Any, None]]], None]:
-    """Runs the decorated coroutine with a checker at once."""
-    return lambda work: run_with(HttpChecker(quick_config(**config)), work)
+def with_checker(**config: object) -> Callable[[Test], Test]:
+    """Runs a test with a checker as its first argument."""
+    return with_opened(lambda: HttpChecker(quick_config(**config)))
 
 
 @pytest.fixture
 def server() -> Iterator[FeedServer]:
-    """One server by two names."""
+    """One server by two names, with a page of one letter."""
     with FeedServer(hosts=["127.0.0.1", "127.0.0.2"]) as server:
+        server.answer("/", body=b"a")
         yield server
 
 

@@ -68,19 +68,16 @@ def test_characters_that_a_request_cannot_contain_are_percent_encoded(path, requ
     assert fetch(server.url(path)).body == b"a"
 
 
-def test_cookies_live_as_long_as_a_chain_of_redirects(server):
+@with_checker()
+async def test_cookies_live_as_long_as_a_chain_of_redirects(checker, server):
     """As sites need them that set one and send back to the same address."""
     gate = Reply(302, headers={"Location": "/gate"})
     server.answer_in_turn(
         "/", lambda request: Reply(body=b"a") if "open=1" in request.headers.get("cookie", "") else gate
     )
     server.answer("/gate", status=302, headers={"Location": "/", "Set-Cookie": "open=1; Path=/"})
-
-    @with_checker()
-    async def _(checker: HttpChecker) -> None:
-        for _ in range(2):
-            assert (await checker.fetch(server.url("/"))).body == b"a"
-
+    for _ in range(2):
+        assert (await checker.fetch(server.url("/"))).body == b"a"
     assert [request.headers.get("cookie") for request in server.requests] == [None, None, "open=1"] * 2
 
 

@@ -3,9 +3,11 @@
 import asyncio
 import os
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
@@ -17,8 +19,9 @@ from batches.checking.checkers.feed import FeedChecker
 from batches.checking.checkers.parsers import MAX_BYTES_IN_LOOP, Lane, Parsers
 from batches.checking.checkers.reading import Body, Reading, Unreadable
 from batches.tests.support.feedserver import WAIT_SECONDS
+from batches.tests.support.time import asynchronous, with_opened
 
-from .conftest import asynchronous, item, link, page, quick_config, rss, run_with
+from .conftest import item, link, page, quick_config, rss, run_with
 
 LARGE = MAX_BYTES_IN_LOOP + 1
 
@@ -34,16 +37,15 @@ def body(command: str = "", size: int = LARGE, host: str = "a.example") -> Body:
     return Body(command.encode().ljust(size), f"http://{host}/")
 
 
-def with_parsers(work: Callable[[Parsers], Awaitable[Any]]) -> Any:
-    async def run() -> Any:
-        parsers = Parsers()
-        try:
-            async with asyncio.timeout(WAIT_SECONDS):
-                return await work(parsers)
-        finally:
-            parsers.close()
-
-    return asyncio.run(run())
+@with_opened
+@asynccontextmanager
+async def with_parsers() -> AsyncIterator[Parsers]:
+    parsers = Parsers()
+    try:
+        async with asyncio.timeout(WAIT_SECONDS):
+            yield parsers
+    finally:
+        parsers.close()
 
 
 def pipe(folder: Path) -> str:
@@ -60,34 +62,31 @@ async def arrive(path: str) -> int:
 
 
 @pytest.mark.parametrize(("size", "in_process"), [(MAX_BYTES_IN_LOOP, False), (LARGE, True)])
-def test_only_small_documents_are_read_in_the_event_loop(size, in_process, obedient, monkeypatch):
+@with_parsers
+async def test_only_small_documents_are_read_in_the_event_loop(parsers, size, in_process, obedient, monkeypatch):
     monkeypatch.setattr(parsers_module, "read", lambda body, thoroughly: Reading(feeds=["in the loop"]))
-    reading = with_parsers(lambda parsers: parsers.read(body(size=size)))
-    assert reading == (Reading() if in_process else Reading(feeds=["in the loop"]))
+    assert await parsers.read(body(size=size)) == (Reading() if in_process else Reading(feeds=["in the loop"]))
 
 
 @pytest.mark.parametrize(("seconds_at_once", "turns"), [(WAIT_SECONDS, 1), (-1.0, 3)])
-def test_small_documents_are_read_in_series_with_pauses_for_others(seconds_at_once, turns, monkeypatch):
+@with_parsers
+async def test_small_documents_are_read_in_series_with_pauses_for_others(parsers, seconds_at_once, turns, monkeypatch):
     turn, read_in = 0, []
     monkeypatch.setattr(parsers_module, "SECONDS_AT_ONCE", seconds_at_once)
     monkeypatch.setattr(parsers_module, "read", lambda body, thoroughly: read_in.append(turn) or Reading())
-
-    @with_parsers
-    async def _(parsers: Parsers) -> None:
-        nonlocal turn
-        readings = [asyncio.create_task(parsers.read(body(size=10))) for _ in range(4)]
-        readings[1].cancel()
-        while not all(reading.done() for reading in readings):
-            turn += 1
-            await asyncio.sleep(0)
-
+    readings = [asyncio.create_task(parsers.read(body(size=10))) for _ in range(4)]
+    readings[1].cancel()
+    while not all(reading.done() for reading in readings):
+        turn += 1
+        await asyncio.sleep(0)
     assert len(read_in) == 3
     assert len(set(read_in)) == turns
 
 
-def test_a_document_is_read_thoroughly_in_a_process_whatever_its_size(obedient, monkeypatch):
+@with_parsers
+async def test_a_document_is_read_thoroughly_in_a_process_whatever_its_size(parsers, obedient, monkeypatch):
     monkeypatch.setattr(parsers_module, "read", lambda body, thoroughly: None)
-    assert with_parsers(lambda parsers: parsers.read(body(size=10))) == Reading(is_page=True)
+    assert await parsers.read(body(size=10)) == Reading(is_page=True)
 
 
 def test_a_large_feed_and_a_large_page_are_read_as_small_ones_are(server):
@@ -119,152 +118,134 @@ TOO_MUCH = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("command", "reason"), TOO_MUCH.items(), ids=TOO_MUCH)
-def test_a_document_that_exceeds_the_limits_of_its_process_fails_alone(command, reason, obedient, monkeypatch):
-    monkeypatch.setattr(parsers_module, "QUICK_SECONDS", 1.0)
-
-    @with_parsers
-    async def _(parsers: Parsers) -> None:
-        before = asyncio.create_task(parsers.read(body()))
-        hostile = asyncio.create_task(parsers.read(body(command)))
-        after = asyncio.create_task(parsers.read(body()))
-        with pytest.raises(Unreadable, match=reason):
-            await hostile
-        assert (await before, await after) == (Reading(), Reading())
+@patch("batches.checking.checkers.parsers.QUICK_SECONDS", 1.0)
+@with_parsers
+async def test_a_document_that_exceeds_the_limits_of_its_process_fails_alone(parsers, command, reason, obedient):
+    before = asyncio.create_task(parsers.read(body()))
+    hostile = asyncio.create_task(parsers.read(body(command)))
+    after = asyncio.create_task(parsers.read(body()))
+    with pytest.raises(Unreadable, match=reason):
+        await hostile
+    assert (await before, await after) == (Reading(), Reading())
 
 
-def test_a_process_that_does_not_answer_is_ended(obedient, monkeypatch, tmp_path):
+@with_parsers
+async def test_a_process_that_does_not_answer_is_ended(parsers, obedient, monkeypatch, tmp_path):
     monkeypatch.setattr(parser_process, "PATIENCE", 0.1)
     with pytest.raises(Unreadable, match=r"ended \(SIGKILL\)$"):
-        with_parsers(lambda parsers: parsers.read(body(f"wait {pipe(tmp_path)}")))
+        await parsers.read(body(f"wait {pipe(tmp_path)}"))
 
 
-def test_a_bug_in_the_process_is_an_error_with_its_traceback(obedient):
+@with_parsers
+async def test_a_bug_in_the_process_is_an_error_with_its_traceback(parsers, obedient):
     with pytest.raises(RuntimeError, match=r"in fail\n[^$]*ZeroDivisionError: a bug of ours"):
-        with_parsers(lambda parsers: parsers.read(body("fail")))
+        await parsers.read(body("fail"))
 
 
-def test_a_process_that_has_become_large_is_replaced(obedient):
-    @with_parsers
-    async def _(parsers: Parsers) -> None:
-        await parsers.read(body())
-        first = parsers._quick._process._process
-        await parsers.read(body("grow"))
-        await parsers.read(body())
-        assert first.poll() is not None
-        assert parsers._quick._process._process is not first
+@with_parsers
+async def test_a_process_that_has_become_large_is_replaced(parsers, obedient):
+    await parsers.read(body())
+    first = parsers._quick._process._process
+    await parsers.read(body("grow"))
+    await parsers.read(body())
+    assert first.poll() is not None
+    assert parsers._quick._process._process is not first
 
 
-def test_signals_for_the_worker_do_not_end_its_parser_processes(obedient):
+@with_parsers
+async def test_signals_for_the_worker_do_not_end_its_parser_processes(parsers, obedient):
     """Ctrl-C reaches them too, but running checks have the grace period to finish."""
-
-    @with_parsers
-    async def _(parsers: Parsers) -> None:
-        await parsers.read(body())
-        process = parsers._quick._process._process
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            process.send_signal(number)
-        await parsers.read(body())
-        assert parsers._quick._process._process is process
+    await parsers.read(body())
+    process = parsers._quick._process._process
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        process.send_signal(number)
+    await parsers.read(body())
+    assert parsers._quick._process._process is process
 
 
-def test_a_process_that_is_reading_ends_when_the_checker_is_closed(obedient, tmp_path):
+@with_parsers
+async def test_a_process_that_is_reading_ends_when_the_checker_is_closed(parsers, obedient, tmp_path):
     path = pipe(tmp_path)
-    processes = []
-
-    @with_parsers
-    async def _(parsers: Parsers) -> None:
-        reading = asyncio.create_task(parsers.read(body(f"wait {path}")))
-        fd = await arrive(path)
-        processes.append(parsers._quick._process._process)
-        parsers.close()
-        with pytest.raises(Unreadable):
-            await reading
-        os.close(fd)
-
-    assert processes[0].poll() == -signal.SIGKILL
+    reading = asyncio.create_task(parsers.read(body(f"wait {path}")))
+    fd = await arrive(path)
+    process = parsers._quick._process._process
+    parsers.close()
+    with pytest.raises(Unreadable):
+        await reading
+    os.close(fd)
+    assert process.poll() == -signal.SIGKILL
 
 
 # Waiting
 
 
-def test_the_host_that_has_used_the_process_least_is_next_with_its_smallest_document(obedient, tmp_path):
+@with_parsers
+async def test_the_host_that_has_used_the_process_least_is_next_with_its_smallest_document(parsers, obedient, tmp_path):
     path, log = pipe(tmp_path), tmp_path / "log"
-
-    @with_parsers
-    async def _(parsers: Parsers) -> None:
-        order = [("heavy", LARGE), ("heavy", LARGE + 1), ("light", LARGE + 9), ("light", LARGE + 8)]
-        await parsers.read(body(f"log {log} start", host="heavy"))
-        held = asyncio.create_task(parsers.read(body(f"wait {path}", host="busy")))
-        fd = await arrive(path)
-        waiting = [
-            asyncio.create_task(parsers.read(body(f"log {log} {host} {size}", size, host))) for host, size in order
-        ]
-        await asyncio.sleep(0)
-        parsers._quick._seconds_used.update(light=0.0, heavy=1000.0)
-        os.close(fd)
-        await asyncio.gather(held, *waiting)
-
+    order = [("heavy", LARGE), ("heavy", LARGE + 1), ("light", LARGE + 9), ("light", LARGE + 8)]
+    await parsers.read(body(f"log {log} start", host="heavy"))
+    held = asyncio.create_task(parsers.read(body(f"wait {path}", host="busy")))
+    fd = await arrive(path)
+    waiting = [asyncio.create_task(parsers.read(body(f"log {log} {host} {size}", size, host))) for host, size in order]
+    await asyncio.sleep(0)
+    parsers._quick._seconds_used.update(light=0.0, heavy=1000.0)
+    os.close(fd)
+    await asyncio.gather(held, *waiting)
     sizes = [line.split()[-1] for line in log.read_text().splitlines()]
     assert sizes == ["start", *(str(LARGE + more) for more in (8, 9, 0, 1))]
 
 
-def test_a_quick_document_does_not_wait_for_a_slow_one(obedient, tmp_path, monkeypatch):
+@with_parsers
+async def test_a_quick_document_does_not_wait_for_a_slow_one(parsers, obedient, tmp_path, monkeypatch):
     path = pipe(tmp_path)
     monkeypatch.setattr(parsers_module, "read", lambda body, thoroughly: None)
-
-    @with_parsers
-    async def _(parsers: Parsers) -> None:
-        slow = asyncio.create_task(parsers.read(body(f"wait {path}", size=1000)))
-        fd = await arrive(path)
-        assert await parsers.read(body()) == Reading()
-        assert not slow.done()
-        os.close(fd)
-        await slow
+    slow = asyncio.create_task(parsers.read(body(f"wait {path}", size=1000)))
+    fd = await arrive(path)
+    assert await parsers.read(body()) == Reading()
+    assert not slow.done()
+    os.close(fd)
+    await slow
 
 
-def test_waiting_for_a_process_and_its_reading_are_not_charged_to_the_check(obedient, tmp_path):
+@with_parsers
+async def test_waiting_for_a_process_and_its_reading_are_not_charged_to_the_check(parsers, obedient, tmp_path):
     path = pipe(tmp_path)
 
-    @with_parsers
-    async def _(parsers: Parsers) -> None:
-        async def read(command: str) -> Clock:
-            with Clock() as clock:
-                await parsers.read(body(command))
-            return clock
+    async def read(command: str) -> Clock:
+        with Clock() as clock:
+            await parsers.read(body(command))
+        return clock
 
-        clocks = [asyncio.create_task(read(command)) for command in (f"wait {path}", "")]
-        fd = await arrive(path)
-        await asyncio.sleep(0.5)
-        os.close(fd)
-        assert max([(await clock).charged for clock in clocks]) < 0.4
+    clocks = [asyncio.create_task(read(command)) for command in (f"wait {path}", "")]
+    fd = await arrive(path)
+    await asyncio.sleep(0.5)
+    os.close(fd)
+    assert max([(await clock).charged for clock in clocks]) < 0.4
 
 
-def test_checks_that_are_cancelled_leave_the_process_to_others(obedient, tmp_path):
+@with_parsers
+async def test_checks_that_are_cancelled_leave_the_process_to_others(parsers, obedient, tmp_path):
     path = pipe(tmp_path)
-
-    @with_parsers
-    async def _(parsers: Parsers) -> None:
-        reading = asyncio.create_task(parsers.read(body(f"wait {path}")))
-        fd = await arrive(path)
-        cancelled, waiting = (asyncio.create_task(parsers.read(body())) for _ in range(2))
-        await asyncio.sleep(0)
-        reading.cancel()
-        cancelled.cancel()
-        await asyncio.sleep(0)
-        assert not waiting.done()
-        os.close(fd)
-        assert await waiting == Reading()
+    reading = asyncio.create_task(parsers.read(body(f"wait {path}")))
+    fd = await arrive(path)
+    cancelled, waiting = (asyncio.create_task(parsers.read(body())) for _ in range(2))
+    await asyncio.sleep(0)
+    reading.cancel()
+    cancelled.cancel()
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    os.close(fd)
+    assert await waiting == Reading()
 
 
-def test_a_turn_that_comes_when_its_check_is_cancelled_passes_to_the_next():
-    @asynchronous
-    async def _() -> None:
-        lane = Lane(1.0)
-        await lane._wait_for_turn("a.example", 1)
-        cancelled, waiting = (asyncio.create_task(lane._wait_for_turn("a.example", size)) for size in (1, 2))
-        await asyncio.sleep(0)
-        lane._start_next()
-        cancelled.cancel()
-        async with asyncio.timeout(WAIT_SECONDS):
-            await waiting
-        lane.close()
+@asynchronous
+async def test_a_turn_that_comes_when_its_check_is_cancelled_passes_to_the_next():
+    lane = Lane(1.0)
+    await lane._wait_for_turn("a.example", 1)
+    cancelled, waiting = (asyncio.create_task(lane._wait_for_turn("a.example", size)) for size in (1, 2))
+    await asyncio.sleep(0)
+    lane._start_next()
+    cancelled.cancel()
+    async with asyncio.timeout(WAIT_SECONDS):
+        await waiting
+    lane.close()

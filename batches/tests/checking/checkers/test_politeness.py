@@ -13,54 +13,42 @@ from batches.checking.checkers import politeness
 from batches.checking.checkers.base import CheckResult, ProfileToCheck
 from batches.checking.checkers.http import HttpChecker
 from batches.checking.checkers.politeness import HostNote, HostPaused, HostSlots, parse_retry_after
-from batches.tests.support.feedserver import FeedServer
-from batches.tests.support.time import put_forward
+from batches.tests.support.time import asynchronous, put_forward
 
-from .conftest import asynchronous, short, with_checker
-
-
-@pytest.fixture
-def server(server: FeedServer) -> FeedServer:
-    server.answer("/", body=b"a")
-    return server
+from .conftest import short, with_checker
 
 
 def start_fetches(checker: HttpChecker, *urls: str) -> list[asyncio.Task[Any]]:
     return [asyncio.create_task(checker.fetch(url)) for url in urls]
 
 
-def test_a_host_gets_at_most_per_host_requests_at_once_whatever_the_case_of_its_name(server):
+@with_checker(per_host=2, allowed_networks=("127.0.0.0/8", "::1"))
+async def test_a_host_gets_at_most_per_host_requests_at_once_whatever_the_case_of_its_name(checker, server):
     gate = server.hold("/")
-
-    @with_checker(per_host=2, allowed_networks=("127.0.0.0/8", "::1"))
-    async def _(checker: HttpChecker) -> None:
-        names = ("localhost", "LocalHost", "LOCALHOST") * 4
-        fetches = start_fetches(checker, *(server.url("/", host=name) for name in names))
-        await asyncio.to_thread(gate.wait_for, 2)
-        assert server.hits("/") == 2
-        gate.open()
-        await asyncio.gather(*fetches)
-
+    names = ("localhost", "LocalHost", "LOCALHOST") * 4
+    fetches = start_fetches(checker, *(server.url("/", host=name) for name in names))
+    await asyncio.to_thread(gate.wait_for, 2)
+    assert server.hits("/") == 2
+    gate.open()
+    await asyncio.gather(*fetches)
     assert server.hits("/") == 12
     assert server.most_at_once("localhost") == 2
 
 
-def test_a_redirect_releases_one_hosts_slot_and_takes_the_others(server):
+@with_checker(per_host=1)
+async def test_a_redirect_releases_one_hosts_slot_and_takes_the_others(checker, server):
     other = server.url("/held", host="127.0.0.2")
     server.redirect("/to-other", other)
     server.answer("/held", body=b"a")
     gate = server.hold("/held")
-
-    @with_checker(per_host=1)
-    async def _(checker: HttpChecker) -> None:
-        redirected = start_fetches(checker, server.url("/to-other"))
-        await asyncio.to_thread(gate.wait_for)
-        assert (await checker.fetch(server.url("/"))).body == b"a"
-        waiting = start_fetches(checker, other)
-        await checker.fetch(server.url("/"))
-        assert server.hits("/held") == 1
-        gate.open()
-        await asyncio.gather(*redirected, *waiting)
+    redirected = start_fetches(checker, server.url("/to-other"))
+    await asyncio.to_thread(gate.wait_for)
+    assert (await checker.fetch(server.url("/"))).body == b"a"
+    waiting = start_fetches(checker, other)
+    await checker.fetch(server.url("/"))
+    assert server.hits("/held") == 1
+    gate.open()
+    await asyncio.gather(*redirected, *waiting)
 
 
 REFUSALS = [
@@ -72,63 +60,55 @@ REFUSALS = [
 
 
 @pytest.mark.parametrize(("status", "headers", "seconds", "reason"), REFUSALS)
-def test_a_host_that_wants_a_pause_gets_no_request_and_the_others_do(status, headers, seconds, reason, server):
+@with_checker(retries=2)
+async def test_a_host_that_wants_a_pause_gets_no_request_and_the_others_do(
+    checker, status, headers, seconds, reason, server
+):
     server.answer("/busy", status=status, headers=headers)
-
-    @with_checker(retries=2)
-    async def _(checker: HttpChecker) -> None:
-        for path, http_status in {"/busy": status, "/": None, "/?again": None}.items():
-            with pytest.raises(HostPaused) as pause:
-                await checker.check(ProfileToCheck(1, server.url(path)))
-            assert (pause.value.host, str(pause.value), pause.value.http_status) == ("127.0.0.1", reason, http_status)
-            assert pause.value.seconds == pytest.approx(seconds, abs=60)
-        await checker.fetch(server.url("/", host="127.0.0.2"))
-
+    for path, http_status in {"/busy": status, "/": None, "/?again": None}.items():
+        with pytest.raises(HostPaused) as pause:
+            await checker.check(ProfileToCheck(1, server.url(path)))
+        assert (pause.value.host, str(pause.value), pause.value.http_status) == ("127.0.0.1", reason, http_status)
+        assert pause.value.seconds == pytest.approx(seconds, abs=60)
+    await checker.fetch(server.url("/", host="127.0.0.2"))
     assert [request.host for request in server.requests] == ["127.0.0.1", "127.0.0.2"]
 
 
-def test_a_profile_that_redirects_to_a_paused_host_waits_for_that_one(server):
+@with_checker()
+async def test_a_profile_that_redirects_to_a_paused_host_waits_for_that_one(checker, server):
     server.redirect("/moved", server.url("/hub", host="127.0.0.2"))
     server.answer("/hub", status=429)
-
-    @with_checker()
-    async def _(checker: HttpChecker) -> None:
-        for _ in range(2):
-            with pytest.raises(HostPaused) as pause:
-                await checker.check(ProfileToCheck(1, server.url("/moved")))
-            assert pause.value.host == "127.0.0.2"
-
+    for _ in range(2):
+        with pytest.raises(HostPaused) as pause:
+            await checker.check(ProfileToCheck(1, server.url("/moved")))
+        assert pause.value.host == "127.0.0.2"
     assert (server.hits("/moved"), server.hits("/hub")) == (2, 1)
 
 
-def test_waiting_for_a_slot_is_not_charged_to_the_check(server):
+@with_checker(per_host=1)
+async def test_waiting_for_a_slot_is_not_charged_to_the_check(checker, server):
     gate = server.hold("/")
 
-    @with_checker(per_host=1)
-    async def _(checker: HttpChecker) -> None:
-        async def check() -> CheckResult:
-            with charging.Clock():  # as every run has one around each check
-                return await checker.check(ProfileToCheck(1, server.url("/")))
+    async def check() -> CheckResult:
+        with charging.Clock():  # as every run has one around each check
+            return await checker.check(ProfileToCheck(1, server.url("/")))
 
-        checks = [asyncio.create_task(check()) for _ in range(3)]
-        await asyncio.to_thread(gate.wait_for)
-        put_forward(100.0)
-        gate.open()
-        # The server has held the first one for that long. The others have waited for it even longer.
-        durations = sorted([(await check).duration for check in checks])
-        assert durations[2] > 100.0
-        assert durations[1] < 50.0
+    checks = [asyncio.create_task(check()) for _ in range(3)]
+    await asyncio.to_thread(gate.wait_for)
+    put_forward(100.0)
+    gate.open()
+    # The server has held the first one for that long. The others have waited for it even longer.
+    durations = sorted([(await check).duration for check in checks])
+    assert durations[2] > 100.0
+    assert durations[1] < 50.0
 
 
 @pytest.mark.parametrize("status", [404, 200])
-def test_the_retry_after_of_another_status_is_ignored(status, server):
+@with_checker()
+async def test_the_retry_after_of_another_status_is_ignored(checker, status, server):
     server.answer("/", status=status, headers={"Retry-After": "3600"})
-
-    @with_checker()
-    async def _(checker: HttpChecker) -> None:
-        for _ in range(2):
-            await asyncio.gather(*start_fetches(checker, server.url("/")), return_exceptions=True)
-
+    for _ in range(2):
+        await asyncio.gather(*start_fetches(checker, server.url("/")), return_exceptions=True)
     assert server.hits("/") == 2
 
 
@@ -182,16 +162,13 @@ def test_two_refusals_of_requests_at_once_count_once(clock):
     assert refuse(slots) == 10
 
 
-def test_a_host_that_has_refused_gets_requests_at_an_interval_until_it_has_answered_often(clock):
+@asynchronous
+async def test_a_host_that_has_refused_gets_requests_at_an_interval_until_it_has_answered_often(clock):
     slots, times = HostSlots(2), []
     clock.now += refuse(slots)
-
-    @asynchronous
-    async def _() -> None:
-        for _ in range(12):
-            await request(slots)
-            times.append(clock.now)
-
+    for _ in range(12):
+        await request(slots)
+        times.append(clock.now)
     gaps = [after - before for before, after in itertools.pairwise(times)]
     assert gaps[:3] == pytest.approx([1.0, 0.9, 0.81])
     assert gaps[-3:] == [0, 0, 0]
@@ -249,32 +226,30 @@ def test_a_host_that_is_well_again_is_noted_too(clock):
     assert slots.take_notes() == [HostNote("a.example")]
 
 
-def test_nothing_is_kept_of_hosts_that_are_not_in_use():
-    @asynchronous
-    async def _() -> None:
-        slots = HostSlots(per_host=2)
-        for number in range(1000):
-            await slots.take_slot(f"{number}.example")
-            slots.note_answer(f"{number}.example", 200)
-            assert len(slots.slots._taken) == 1
-            slots.release(f"{number}.example")
-        used = len(slots.slots._taken), len(slots.slots._waiting)
-        assert (*used, len(slots._manners), slots.take_notes()) == (0, 0, 0, [])
+@asynchronous
+async def test_nothing_is_kept_of_hosts_that_are_not_in_use():
+    slots = HostSlots(per_host=2)
+    for number in range(1000):
+        await slots.take_slot(f"{number}.example")
+        slots.note_answer(f"{number}.example", 200)
+        assert len(slots.slots._taken) == 1
+        slots.release(f"{number}.example")
+    used = len(slots.slots._taken), len(slots.slots._waiting)
+    assert (*used, len(slots._manners), slots.take_notes()) == (0, 0, 0, [])
 
 
-def test_a_slot_that_is_given_to_a_check_as_it_is_cancelled_goes_to_the_next_one():
-    @asynchronous
-    async def _() -> None:
-        slots = HostSlots(per_host=1)
-        await slots.take_slot("a.example")
-        waiting = [asyncio.create_task(slots.take_slot("a.example")) for _ in range(3)]
-        await asyncio.sleep(0)
-        waiting[0].cancel()
-        slots.release("a.example")
-        waiting[1].cancel()
-        await waiting[2]
-        slots.release("a.example")
-        assert (slots.slots._taken, len(slots.slots._waiting)) == ({}, 0)
+@asynchronous
+async def test_a_slot_that_is_given_to_a_check_as_it_is_cancelled_goes_to_the_next_one():
+    slots = HostSlots(per_host=1)
+    await slots.take_slot("a.example")
+    waiting = [asyncio.create_task(slots.take_slot("a.example")) for _ in range(3)]
+    await asyncio.sleep(0)
+    waiting[0].cancel()
+    slots.release("a.example")
+    waiting[1].cancel()
+    await waiting[2]
+    slots.release("a.example")
+    assert (slots.slots._taken, len(slots.slots._waiting)) == ({}, 0)
 
 
 def test_a_million_paused_hosts_do_not_fill_the_memory(monkeypatch):
@@ -287,18 +262,16 @@ def test_a_million_paused_hosts_do_not_fill_the_memory(monkeypatch):
     assert len(slots.take_notes()) == 99
 
 
-def test_a_cancelled_check_leaves_no_slot_taken(server):
+@with_checker(per_host=1)
+async def test_a_cancelled_check_leaves_no_slot_taken(checker, server):
     gate = server.hold("/")
-
-    @with_checker(per_host=1)
-    async def _(checker: HttpChecker) -> None:
-        fetches = start_fetches(checker, *[server.url("/")] * 4)
-        await asyncio.to_thread(gate.wait_for)
-        for started in fetches:
-            started.cancel()
-        await asyncio.gather(*fetches, return_exceptions=True)
-        gate.open()
-        assert (await checker.fetch(server.url("/"))).body == b"a"
+    fetches = start_fetches(checker, *[server.url("/")] * 4)
+    await asyncio.to_thread(gate.wait_for)
+    for started in fetches:
+        started.cancel()
+    await asyncio.gather(*fetches, return_exceptions=True)
+    gate.open()
+    assert (await checker.fetch(server.url("/"))).body == b"a"
 
 
 # Retry-After
