@@ -28,39 +28,21 @@ class Memory:
         #: Bytes outside of the reserve. Negative while it is in use.
         self.free = size - reserve
         #: The share with the reserve: the one that had waited longest when the reserve became free.
-        self._favoured: Share | None = None
-        self._waiting: deque[Turn] = deque()
+        self.favoured: Share | None = None
+        self.waiting: deque[Turn] = deque()
 
-    def take(self, share: Share, count: int) -> bool:
-        has_room = count <= self.free or share.size + count <= SMALL_BYTES or share is self._favoured
-        if has_room:
-            self.free -= count
-        return has_room
-
-    def release(self, share: Share, count: int) -> None:
-        self.free += count
-        if share is self._favoured and (self.free >= 0 or not share.size):
-            self._favoured = None
-        self._give_turns()
-
-    async def wait_for_room(self, share: Share, count: int) -> None:
-        given: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(Turn(share, count, given))
-        self._give_turns()
-        await given
-
-    def _give_turns(self) -> None:
+    def give_turns(self) -> None:
         """Wake up the first shares for which there is room. Thousands may wait, and each change calls this."""
-        while self._waiting:
-            turn = self._waiting[0]
+        while self.waiting:
+            turn = self.waiting[0]
             if not turn.given.done():  # otherwise it was cancelled
                 if not turn.share.grow(turn.size):
-                    if self._favoured:
+                    if self.favoured:
                         break
-                    self._favoured = turn.share  # it gets the reserve
+                    self.favoured = turn.share  # it gets the reserve
                     turn.share.grow(turn.size)
                 turn.given.set_result(None)
-            self._waiting.popleft()
+            self.waiting.popleft()
 
 
 class Share:
@@ -72,21 +54,30 @@ class Share:
 
     def grow(self, count: int) -> bool:
         """Take `count` more bytes. Returns False if they are not available now."""
-        has_room = self._memory.take(self, count)
+        memory = self._memory
+        has_room = count <= memory.free or self.size + count <= SMALL_BYTES or self is memory.favoured
         if has_room:
+            memory.free -= count
             self.size += count
         return has_room
 
     async def wait_to_grow(self, count: int) -> None:
         """If this is cancelled, close the share: it may have received the bytes already."""
         if not self.grow(count):
-            await self._memory.wait_for_room(self, count)
+            turn = Turn(self, count, asyncio.get_running_loop().create_future())
+            self._memory.waiting.append(turn)
+            self._memory.give_turns()
+            await turn.given
 
     def resize(self, size: int) -> None:
         """Set its size without waiting. Let it grow only a little this way."""
-        unused, self.size = self.size - size, size
+        memory, unused = self._memory, self.size - size
+        self.size = size
         if unused:
-            self._memory.release(self, unused)
+            memory.free += unused
+            if self is memory.favoured and (memory.free >= 0 or not size):
+                memory.favoured = None
+            memory.give_turns()
 
     def close(self) -> None:
         """Release all of it. Closing twice does no harm."""
