@@ -4,12 +4,12 @@ import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from math import isnan
 from time import monotonic
 from typing import NamedTuple
 
 from .clock import not_charged
+from .dates import parse_date
 from .slots import Slots
 
 # Hosts with a pause or an interval are remembered even while they are not in use. At most this many, of 300 bytes each.
@@ -191,8 +191,5 @@ def parse_retry_after(value: str) -> float:
     value = value.strip()
     if value.isascii() and value.isdigit():
         return float(value[:9])
-    try:
-        date = parsedate_to_datetime(value)
-        return max(0.0, (date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
-    except (ValueError, OverflowError):
-        return 0.0
+    date = parse_date(value)
+    return max(0.0, (date - datetime.now(UTC)).total_seconds()) if date else 0.0
