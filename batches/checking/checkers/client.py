@@ -163,7 +163,8 @@ class Transfer:
         self.curl.setopt(pycurl.DNS_CACHE_TIMEOUT, -1 if addresses else 0)
         known = [f"-{self._known_host}"] if self._known_host else []
         self._known_host = f"{target.host}:{target.port}" if addresses else ""
-        new = [f"+{self._known_host}:{join_addresses(addresses)}"] if addresses else []
+        listed = ",".join(f"[{address}]" if ":" in address else address for address in addresses)
+        new = [f"+{self._known_host}:{listed}"] if addresses else []
         self.curl.setopt(pycurl.RESOLVE, known + new)
 
     def __enter__(self) -> Self:
@@ -422,11 +423,6 @@ def choose_options(config: Config, timeout: float) -> dict[int, Any]:
     if authorities.capath:
         options[pycurl.CAPATH] = authorities.capath
     return options
-
-
-def join_addresses(addresses: Sequence[str]) -> str:
-    """For CURLOPT_RESOLVE."""
-    return ",".join(f"[{address}]" if ":" in address else address for address in addresses)
 
 
 def read_response(transfer: Transfer) -> RawResponse:

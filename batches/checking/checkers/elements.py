@@ -2,13 +2,9 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from itertools import islice
 from typing import NamedTuple
 
 from lxml import etree
-
-# A feed has tens of stories, an archive hundreds. Broken generators write more, and each would become a row.
-MAX_STORIES = 5000
 
 
 class Entry(NamedTuple):
@@ -63,21 +59,13 @@ ABOUT = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}about"
 
 
 def find_items(root: etree._Element) -> Iterator[etree._Element]:
-    """The first MAX_STORIES items that are not within another."""
-    return islice(_find_outer_items(root), MAX_STORIES)
-
-
-def _find_outer_items(root: etree._Element) -> Iterator[etree._Element]:
+    """The items that are not within another."""
     known_parent = None  # most items are siblings
     for item in root.iter(*ITEM_TAGS):
         parent = item.getparent()
-        if parent is None or parent is known_parent or not is_within_item(item):
+        if parent is None or parent is known_parent or ITEMS.isdisjoint(map(local_name, item.iterancestors())):
             known_parent = parent
             yield item
-
-
-def is_within_item(element: etree._Element) -> bool:
-    return not ITEMS.isdisjoint(map(local_name, element.iterancestors()))
 
 
 def find_head(root: etree._Element) -> etree._Element | None:

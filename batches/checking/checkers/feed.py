@@ -133,21 +133,16 @@ def find_change(profile: ProfileToCheck, url: str) -> str | None:
 def make_body(response: Response) -> Body:
     headers = response.headers
     content_type = headers.get("Content-Type", "")
+    charset = CHARSET.search(content_type)
     return Body(
         response.body,
         response.url,
-        find_charset(content_type),
+        charset[1] if charset else "",
         content_type,
         is_cut=response.is_cut,
         links=headers.get("Link", ""),
         refresh=headers.get("Refresh", ""),
     )
-
-
-def find_charset(content_type: str) -> str:
-    """The charset of the header, or empty."""
-    charset = CHARSET.search(content_type)
-    return charset[1] if charset else ""
 
 
 def make_unchanged(response: Response, moved_to: str | None) -> CheckResult:

@@ -128,7 +128,10 @@ class FetchingChecker(Checker):
                         raw = await self._unpack(raw, encodings)
                     return make_response(raw, target.url, is_moved=bool(statuses) and statuses <= PERMANENT)
                 statuses.add(raw.status)
-                target = find_redirect_target(raw, target)
+                location = raw.headers.get("Location", "")
+                if not location:
+                    raise FetchError(f"{describe_status(raw.status)} without a Location header", raw.status)
+                target = parse_url(location, "the redirect target", target.url)
         raise FetchError(f"redirected too many times (limit: {self.config.max_redirects})")
 
     async def _request(
@@ -185,13 +188,6 @@ def make_response(raw: RawResponse, url: str, *, is_moved: bool) -> Response:
     else:
         raw.share.close()
     return response
-
-
-def find_redirect_target(raw: RawResponse, base: Target) -> Target:
-    location = raw.headers.get("Location", "")
-    if not location:
-        raise FetchError(f"{describe_status(raw.status)} without a Location header", raw.status)
-    return parse_url(location, "the redirect target", base.url)
 
 
 def describe_status(status: int) -> str:

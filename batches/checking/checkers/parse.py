@@ -4,13 +4,13 @@ import json
 import re
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import islice
 from typing import Any, NamedTuple
 
 from lxml import etree
 
 from .document import MAX_TAGS, is_oversized, remove_doctype
 from .elements import (
-    MAX_STORIES,
     Entry,
     find_head,
     find_home,
@@ -21,7 +21,10 @@ from .elements import (
     needs_text,
     read_entry,
 )
-from .repair import rebuild, repair
+from .repair import Rebuilder, repair
+
+# A feed has tens of stories, an archive hundreds. Broken generators write more, and each would become a row.
+MAX_STORIES = 5000
 
 
 class InvalidFeed(Exception):
@@ -93,7 +96,7 @@ def read_thoroughly(document: bytes) -> Feed:
     """Read a feed (UTF-8), however broken it is. Raises InvalidFeed."""
     feed = read_quickly(document)
     if feed is None:
-        document = rebuild(repair(make_safe(document)))
+        document = Rebuilder().rebuild(repair(make_safe(document)))
         feed = read_xml(parse_xml(document)[0])
     if feed is None:
         raise InvalidFeed
@@ -143,7 +146,7 @@ def read_xml(root: etree._Element | None) -> Feed | None:
     if root is None or head is None:
         return None
     home = find_home(head)
-    entries = [read_entry(item, home) for item in find_items(root)]
+    entries = [read_entry(item, home) for item in islice(find_items(root), MAX_STORIES)]
     # RSS does not define the base of relative links. In Atom, it is the document.
     return Feed(entries, home, "" if local_name(head) == "feed" else home)
 

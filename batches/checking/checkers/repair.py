@@ -68,17 +68,12 @@ KEPT = CONTAINERS.union(name.rpartition(":")[2] for name in WANTED)
 MAX_DEPTH = 20
 
 
-def rebuild(document: bytes) -> bytes:
-    """Keep only the elements that feeds are read by, and close them where they should have been.
+class Rebuilder:
+    """Keeps only the elements that feeds are read by, and closes them where they should have been.
 
     Drops a truncated last element, and its item if the id is truncated: it would be a new story, and with its whole id
     another one in the next check.
     """
-    return Rebuilder().rebuild(document)
-
-
-class Rebuilder:
-    """Rewrites a document from left to right, with only the known elements."""
 
     def __init__(self) -> None:
         self._pieces: list[bytes] = []
