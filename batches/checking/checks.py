@@ -74,7 +74,8 @@ class Checks:
         may_start: Callable[[], bool] = lambda: True,
         on_result: Callable[[str, CheckResult], None] = lambda host, result: None,
     ) -> None:
-        self._results: deque[tuple[int, CheckResult]] = deque()
+        #: Those that are not recorded yet.
+        self.results: deque[tuple[int, CheckResult]] = deque()
         self._stories = 0  # in these results
         #: A bug in this program; an error in the checker only fails that profile.
         self.fault: BaseException | None = None
@@ -85,7 +86,7 @@ class Checks:
         self._may_start = may_start
         self._on_result = on_result
         slow_share = max(1, config.concurrency // SLOW_SHARE)
-        self._window = Window(config.per_host, slow_share, MAX_PAGES * config.page_size)
+        self.window = Window(config.per_host, slow_share, MAX_PAGES * config.page_size)
         self._pace = Pace()
         self._tasks: set[asyncio.Task[None]] = set()
         self._under_way: dict[Check, None] = {}  # the oldest first
@@ -101,58 +102,45 @@ class Checks:
     @property
     def wants_more(self) -> bool:
         """Whether the next profiles should be read."""
-        return self._window.supply <= self._config.page_size // 2 and not self._window.is_full
+        return self.window.supply <= self._config.page_size // 2 and not self.window.is_full
 
     @property
     def runs_low(self) -> bool:
         """Whether there will soon be fewer profiles than places."""
-        return self._window.supply < self._config.concurrency
+        return self.window.supply < self._config.concurrency
 
     @property
     def is_idle(self) -> bool:
         """Whether every profile that was added has its result, or was left pending when the run stopped."""
-        return not self._tasks and not self._window
+        return not self._tasks and not self.window
 
     def add(self, profiles: Iterable[ProfileToCheck]) -> None:
         for profile in profiles:
-            self._window.add(profile)
+            self.window.add(profile)
         self.start()
-
-    def take_crowded(self) -> set[str]:
-        """The hosts with too many profiles: other hosts should be read first."""
-        return self._window.take_crowded()
-
-    @property
-    def waiting(self) -> list[int]:
-        """The profiles whose check has not started, or waits to start again."""
-        return self._window.waiting
 
     def drop(self, profile_ids: Iterable[int]) -> None:
         """Do not check these profiles, which wait: they stay pending."""
-        self._window.remove(profile_ids)
+        self.window.remove(profile_ids)
         self._on_progress()
 
     def add_no_more(self) -> None:
         self._is_last = True
-        self._window.add_no_more()
+        self.window.add_no_more()
         self.start()
         self._give_up_pauses()
 
     @property
-    def has_results(self) -> bool:
-        return bool(self._results)
-
-    @property
     def has_chunk(self) -> bool:
         """Whether there are enough results to record."""
-        return len(self._results) >= self._config.record_size or self._stories >= STORIES_AT_ONCE
+        return len(self.results) >= self._config.record_size or self._stories >= STORIES_AT_ONCE
 
     def take_chunk(self) -> list[tuple[int, CheckResult]]:
         """The oldest results, at most `record_size`, and not many more stories than STORIES_AT_ONCE."""
         chunk: list[tuple[int, CheckResult]] = []
         stories = 0
-        while self._results and len(chunk) < self._config.record_size and stories < STORIES_AT_ONCE:
-            chunk.append(self._results.popleft())
+        while self.results and len(chunk) < self._config.record_size and stories < STORIES_AT_ONCE:
+            chunk.append(self.results.popleft())
             stories += len(chunk[-1][1].stories)
         self._stories -= stories
         return chunk
@@ -161,7 +149,7 @@ class Checks:
         """Start a task for each profile that is ready, up to the limit. Each task continues while profiles are left."""
         is_open = self._may_start() and not self._is_full
         places = self._config.concurrency - (len(self._tasks) - self._waiting) if is_open else 0
-        for _ in range(min(self._window.ready, places, MAX_WAITING - self._waiting)):
+        for _ in range(min(self.window.ready, places, MAX_WAITING - self._waiting)):
             task = self._loop.create_task(self._check_profiles())
             self._tasks.add(task)
             task.add_done_callback(self._on_task_ended)
@@ -182,7 +170,7 @@ class Checks:
     def stop(self) -> list[int]:
         """Start no more checks. Returns the profiles that waited: they stay pending."""
         self._stopping = True
-        waited = self._window.clear()
+        waited = self.window.clear()
         self._on_progress()
         return waited
 
@@ -209,7 +197,7 @@ class Checks:
             try:
                 result, is_slow = await self._check(turn, task)
             finally:
-                self._window.release(turn, is_slow=is_slow)
+                self.window.release(turn, is_slow=is_slow)
             if result is None:
                 self._put_back(turn)
             else:
@@ -217,13 +205,13 @@ class Checks:
 
     def _next_turn(self) -> Turn | None:
         is_crowded = len(self._tasks) - self._waiting > self._config.concurrency
-        turn = None if is_crowded or self._is_full or not self._may_start() else self._window.take()
+        turn = None if is_crowded or self._is_full or not self._may_start() else self.window.take()
         self._on_progress()
         return turn
 
     @property
     def _is_full(self) -> bool:
-        return len(self._results) >= 4 * self._config.record_size or self._stories >= 4 * STORIES_AT_ONCE
+        return len(self.results) >= 4 * self._config.record_size or self._stories >= 4 * STORIES_AT_ONCE
 
     async def _check(self, turn: Turn, task: asyncio.Task[Any]) -> tuple[CheckResult | None, bool | None]:
         """The result and whether the check was slow. Without a result, the profile has to wait."""
@@ -265,13 +253,13 @@ class Checks:
         self._tasks.discard(task)
         if not task.cancelled() and (fault := task.exception()):
             self.fault = fault
-            self._window.clear()
+            self.window.clear()
         self.start()
         self._give_up_pauses()
         self._on_progress()
 
     def _add_result(self, turn: Turn, result: CheckResult) -> None:
-        self._results.append((turn.profile.profile_id, result))
+        self.results.append((turn.profile.profile_id, result))
         self._on_result(turn.host, result)
         self._stories += len(result.stories)
         self._last_result = self._loop.time()
@@ -291,7 +279,7 @@ class Checks:
                 self._end(check, End.TIMEOUT)
             elif not check.turn.is_slow and check.clock.is_running and check.clock.charged > self._pace.slow_seconds:
                 check.has_slowed = True
-                self._window.mark_slow(check.turn)
+                self.window.mark_slow(check.turn)
         self._make_room()
         self.start()
 
@@ -299,7 +287,7 @@ class Checks:
         """End the latest checks that have become slow, even if others have come only since then."""
         ending = sum(check.end is not None and check.turn.is_slow for check in self._under_way)
         slowed = [check for check in self._under_way if check.has_slowed and check.clock.is_running and not check.end]
-        staying = len(slowed) - max(0, self._window.surplus - ending)
+        staying = len(slowed) - max(0, self.window.surplus - ending)
         for check in slowed[max(0, staying) :]:
             self._end(check, End.MAKES_ROOM)
 
@@ -312,31 +300,31 @@ class Checks:
     def _put_back(self, turn: Turn) -> None:
         if self._stopping:
             return
-        pause = turn.pause
-        self._window.put_back(turn, pause.host if pause else turn.host)
-        if pause:
-            self._window.pause(pause, self._loop.time() + max(pause.seconds, SHORTEST_PAUSE))
+        if pause := turn.pause:
+            turn.host = pause.host
+            self.window.pause(pause, self._loop.time() + max(pause.seconds, SHORTEST_PAUSE))
             self._wait_for_pauses()
+        self.window.put(turn)
         self.start()
 
     def _wait_for_pauses(self) -> None:
         if self._end_of_pause:
             self._end_of_pause.cancel()
-        until = self._window.next_end_of_pause
+        until = self.window.next_end_of_pause
         self._end_of_pause = None if until is None else self._loop.call_at(until, self._end_pauses)
 
     def _end_pauses(self) -> None:
-        self._window.end_pauses(self._loop.time())
+        self.window.end_pauses(self._loop.time())
         self._wait_for_pauses()
         self.start()
 
     def _give_up_pauses(self) -> None:
         """Fail the profiles of paused hosts if nothing else is left, and the next pause ends too late."""
-        until = self._window.next_end_of_pause
-        if until is None or self._tasks or self._window.ready or not (self._is_last or not self.wants_more):
+        until = self.window.next_end_of_pause
+        if until is None or self._tasks or self.window.ready or not (self._is_last or not self.wants_more):
             return
         if until > self._last_result + self._config.max_retry_after:
-            for turn, pause in self._window.take_paused():
+            for turn, pause in self.window.take_paused():
                 status = turn.pause.http_status if turn.pause else None
                 self._add_result(turn, CheckResult(False, str(pause), status, host_paused=True))
             self._on_progress()

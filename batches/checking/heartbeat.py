@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextvars import copy_context
+from dataclasses import dataclass
 from typing import Self
 
 from django.db import Error, connections
@@ -22,6 +23,7 @@ LOOP_INTERVAL = 0.5
 INTERVAL = 2.0
 
 
+@dataclass(kw_only=True, eq=False)
 class Heartbeat:
     """A block that calls `beat` well within each `lease` (seconds), and `on_refused` in the loop after a refusal.
 
@@ -32,31 +34,22 @@ class Heartbeat:
     While the loop is blocked for more than `patience` seconds, there are no beats, so that another worker takes over.
     """
 
-    def __init__(
-        self,
-        beat: Callable[[], object],
-        *,
-        renewed: float,
-        lease: float,
-        patience: float,
-        on_refused: Callable[[Refusal], None],
-        on_lapsed: Callable[[], None],
-        on_renewed: Callable[[], None],
-    ) -> None:
-        self._beat = beat
-        self._renewed = renewed
-        self._lease = lease
-        self._patience = patience
-        self._on_refused = on_refused
-        self._on_lapsed = on_lapsed
-        self._on_renewed = on_renewed
+    beat: Callable[[], object]
+    renewed: float
+    lease: float
+    patience: float
+    on_refused: Callable[[Refusal], None]
+    on_lapsed: Callable[[], None]
+    on_renewed: Callable[[], None]
+
+    def __post_init__(self) -> None:
         self._ended = threading.Event()
         self._thread = threading.Thread(target=copy_context().run, args=[self._run], name="heartbeat", daemon=True)
 
     @property
     def is_valid(self) -> bool:
         """A process that was frozen for longer than its lease notices here, before it sends requests again."""
-        return time.monotonic() - self._renewed < self._lease
+        return time.monotonic() - self.renewed < self.lease
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
@@ -73,27 +66,27 @@ class Heartbeat:
 
     def note_renewal(self, began: float) -> None:
         """Note that another call, which began at this time of `monotonic`, has renewed the lease."""
-        self._renewed = max(self._renewed, began)
+        self.renewed = max(self.renewed, began)
 
     def _show_life(self) -> None:
         self._seen = time.monotonic()
         self._timer = self._loop.call_later(LOOP_INTERVAL, self._show_life)
 
     def _watch_lease(self) -> None:
-        left = self._renewed + self._lease - time.monotonic()
+        left = self.renewed + self.lease - time.monotonic()
         if left <= 0:
-            self._on_lapsed()
+            self.on_lapsed()
         self._end_of_lease = self._loop.call_later(left if left > 0 else LOOP_INTERVAL, self._watch_lease)
 
     def _run(self) -> None:
         was_blocked = False
         try:
-            while not self._ended.wait(min(INTERVAL, self._lease / 3)):
-                is_blocked = time.monotonic() - self._seen > self._patience
+            while not self._ended.wait(min(INTERVAL, self.lease / 3)):
+                is_blocked = time.monotonic() - self._seen > self.patience
                 if not is_blocked:
                     self._call()
                 elif not was_blocked:
-                    logger.error("The event loop has been blocked for more than %g s. The lease ends.", self._patience)
+                    logger.error("The event loop has been blocked for more than %g s. The lease ends.", self.patience)
                 was_blocked = is_blocked
         except RuntimeError:
             if not self._loop.is_closed():  # if the worker has ended while this call waited for the database
@@ -104,7 +97,7 @@ class Heartbeat:
     def _call(self) -> None:
         began = time.monotonic()
         try:
-            answer = self._beat()
+            answer = self.beat()
         except Error as error:  # also while a migration runs
             logger.warning("The lease could not be renewed: %s", str(error).strip())
             discard_connections()
@@ -113,8 +106,8 @@ class Heartbeat:
             return
         if isinstance(answer, Refusal):
             self._ended.set()
-            self._loop.call_soon_threadsafe(self._on_refused, answer)
+            self._loop.call_soon_threadsafe(self.on_refused, answer)
             return
-        self._renewed = began
+        self.renewed = began
         # Each time, not only if the lease had expired: it may also expire during the beat.
-        self._loop.call_soon_threadsafe(self._on_renewed)
+        self._loop.call_soon_threadsafe(self.on_renewed)

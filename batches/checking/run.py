@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
+from functools import partial
 from typing import Any
 
 from batches.batch_manager import BatchManager
@@ -20,7 +21,7 @@ from batches.queue.refusals import Refusal
 from . import queries
 from .checks import Checks
 from .heartbeat import Heartbeat
-from .outage import Prober, Watch, unless
+from .outage import Prober, Watch, end, unless
 from .partitions import Scan
 from .sharing import Sharing
 
@@ -61,7 +62,7 @@ class Run:
         self._loop = asyncio.get_running_loop()
         self._refusal: Refusal | None = None
         self._heartbeat = Heartbeat(
-            self._beat,
+            beat=self._beat,
             renewed=claimed_at,
             lease=config.lease_seconds,
             patience=max(config.lease_seconds, config.check_timeout),
@@ -69,7 +70,8 @@ class Run:
             on_lapsed=lambda: self._checks.interrupt(),
             on_renewed=lambda: self._checks.start(),
         )
-        self._sharing = Sharing(claimed, checker.hosts.slots, manager, self._call_as_owner, processes, self._on_stuck)
+        share = partial(self._call_as_owner, manager.share_run)
+        self._sharing = Sharing(claimed, checker.hosts.slots, share, processes, self._on_stuck)
         self.partitions = self._sharing.partitions
         self._watch, self._prober = Watch(config), Prober(config, database)
         self._checks = Checks(
@@ -100,7 +102,8 @@ class Run:
             try:
                 await asyncio.gather(*tasks)
             finally:
-                await self._cancel(tasks)
+                self._stopping = True
+                await asyncio.gather(end(*tasks), self._checks.close())
 
     def stop(self, seconds: float | None = None) -> None:
         """Start no new checks. Running checks have `seconds` to finish (default: the grace period), and their results
@@ -137,7 +140,7 @@ class Run:
         return answer
 
     def _give_half_away(self) -> None:
-        self._checks.drop(self.partitions.give_half_away(self._checks.waiting))
+        self._checks.drop(self.partitions.give_half_away(self._checks.window.waiting))
 
     def _may_check(self) -> bool:
         return self._heartbeat.is_valid and not self._is_pausing
@@ -165,20 +168,13 @@ class Run:
         except TimeoutError as error:
             raise TimeoutError(str(error) or f"The checker was not ready within {seconds:g} s.") from error
 
-    async def _cancel(self, tasks: list[asyncio.Task[None]]) -> None:
-        self._stopping = True
-        for task in tasks:
-            task.cancel()
-        await self._checks.close()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
     async def _read(self) -> None:
         while not self._stopping and (scan := self.partitions.scan or await self._lease_more()):
             size = self._config.page_size
             page = await self._database(queries.fetch_pending, self._batch, set(scan.partitions), scan.last_id, size)
             if not self._stopping:
                 self._checks.add(self.partitions.add(scan, page, size))
-                self.partitions.put_off(partition_of_domain(host) for host in self._checks.take_crowded())
+                self.partitions.put_off(partition_of_domain(host) for host in self._checks.window.take_crowded())
                 await self._wait_until(lambda: self._checks.wants_more)
         self._all_read = True
         self._checks.add_no_more()
@@ -210,9 +206,10 @@ class Run:
             self._chunk_ready.set()
 
     async def _record(self) -> None:
-        while not (self._settled.is_set() and not self._checks.has_results):
+        while not (self._settled.is_set() and not self._checks.results):
             await self._wait_for_chunk()
-            await self._remember_hosts()
+            if notes := self._checker.hosts.take_notes():
+                await self._database(remember_hosts, notes)
             if self._checks.fault is not None:
                 raise self._checks.fault
             if self._refusal is not None:
@@ -260,10 +257,6 @@ class Run:
         while chunk := self._checks.take_chunk():
             answers = [(pk, result) for pk, result in chunk if result.ok or result.http_status is not None]
             await self._call_as_owner(self._manager.record_results, answers)
-
-    async def _remember_hosts(self) -> None:
-        if notes := self._checker.hosts.take_notes():
-            await self._database(remember_hosts, notes)
 
     async def _wait_for_chunk(self) -> None:
         """Until a chunk is full, everything is settled, or the first result has waited long enough for others."""

@@ -3,11 +3,10 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any
 
-from batches.batch_manager import BatchManager
 from batches.checking.checkers.slots import Slots
 from batches.queue.leases import ClaimedRun
+from batches.queue.loans import Exchange
 from batches.queue.partitions import partition_of_domain
 
 from .partitions import Partitions
@@ -19,7 +18,7 @@ EXCHANGE_SECONDS, LEND_SECONDS = 0.5, 0.02
 class Sharing:
     """Leases and returns partitions, and exchanges slots of the domains that redirects lead to.
 
-    `call` calls a method of the manager with the run's token. `on_stuck` is called while a check waits for a worker
+    `share` is the call `share_run` of the manager for this run. `on_stuck` is called while a check waits for a worker
     that no longer sends heartbeats: claiming again takes over its partitions.
     """
 
@@ -27,8 +26,7 @@ class Sharing:
         self,
         claimed: ClaimedRun,
         slots: Slots,
-        manager: BatchManager,
-        call: Callable[..., Awaitable[Any]],
+        share: Callable[..., Awaitable[Exchange]],
         processes: int,
         on_stuck: Callable[[], None],
     ) -> None:
@@ -36,8 +34,7 @@ class Sharing:
         self.partitions = Partitions(claimed.partitions if claimed.is_first else (), self._find_used)
         self._is_first = claimed.is_first
         self._slots = slots
-        self._manager = manager
-        self._call = call
+        self._share = share
         self._processes = processes
         self._on_stuck = on_stuck
         #: One call at a time, so that each knows what the previous one has changed.
@@ -95,7 +92,7 @@ class Sharing:
     async def _exchange(self, checked: list[int], released: list[int], processes: int = 0) -> None:
         self.partitions.disown([*checked, *released])
         wishes = self._slots.take_wishes()
-        exchange = await self._call(self._manager.share_run, *wishes, checked, released, processes)
+        exchange = await self._share(*wishes, checked, released, processes)
         self.partitions.lease(exchange.partitions, exchange.empty)
         self._slots.set_loans(exchange.borrowed, exchange.lent)
         if exchange.is_stuck:

@@ -104,19 +104,15 @@ class Window:
 
     def add(self, profile: ProfileToCheck) -> None:
         """Its host is the registrable domain of the address that is fetched first."""
-        self._put(Turn(profile, domain_of(profile.feed_url or profile.url)))
+        self.put(Turn(profile, domain_of(profile.feed_url or profile.url)))
 
     def take_crowded(self) -> set[str]:
-        """The hosts to which too many profiles were added since the last call."""
+        """The hosts to which too many profiles were added since the last call: others should be read first."""
         crowded, self._crowded = self._crowded, set()
         return crowded
 
-    def put_back(self, turn: Turn, host: str) -> None:
-        """Let a profile that could not be checked wait again, for this host. Call `release` before."""
-        turn.host = host
-        self._put(turn)
-
-    def _put(self, turn: Turn) -> None:
+    def put(self, turn: Turn) -> None:
+        """Let a profile wait for its host. If it could not be checked, call `release` before."""
         host = self._hosts.get(turn.host)
         if host is None:
             host = self._hosts[turn.host] = Host(turn.host, turn.host in self._slow_hosts)
@@ -227,7 +223,7 @@ class Window:
 
     @property
     def waiting(self) -> list[int]:
-        """The IDs of the profiles that wait."""
+        """The IDs of the profiles whose check has not started, or waits to start again."""
         return [turn.profile.profile_id for host in self._hosts.values() for turn in host.waiting]
 
     def remove(self, profile_ids: Iterable[int]) -> None:

@@ -249,7 +249,7 @@ class Worker:
             if not partitions.has_checked_all or not await self._database(self._manager.finish_run, batch.pk, token):
                 await self._database(self._manager.release_run, batch.pk, token, partitions.checked, self._is_task)
             else:
-                ended = await self._database(_reload, batch)
+                ended = await self._database(Batch.everything.filter(pk=batch.pk).first) or batch
                 _log_outcome(ended)
                 self._pinger.ping(Ping.FAIL if ended.error else Ping.SUCCESS, batch.pk)
         except RunOver as over:
@@ -326,10 +326,6 @@ def _with_fresh_connection(call: Callable[..., T], *arguments: Any) -> T:
         if isinstance(error, DATABASE_FAULTS):
             discard_connections()
         raise
-
-
-def _reload(batch: Batch) -> Batch:
-    return Batch.everything.filter(pk=batch.pk).first() or batch
 
 
 def _log_outcome(batch: Batch) -> None:

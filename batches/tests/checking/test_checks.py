@@ -42,7 +42,7 @@ class World(Checker):
 
     @property
     def results(self) -> list[tuple[int, CheckResult]]:
-        return list(self.checks._results)
+        return list(self.checks.results)
 
     @property
     def errors(self) -> dict[str, str]:
@@ -79,7 +79,7 @@ async def test_results_are_taken_in_chunks_that_have_not_too_many_stories(world:
     world.add(*(f"{number}" for number in range(9)))
     await world.time.pass_by()
     chunks = []
-    while world.checks.has_results:
+    while world.checks.results:
         chunks.append((len(world.checks.take_chunk()), world.checks.has_chunk))
     assert chunks == [(3, True), (3, True), (2, False), (1, False)]
     assert world.checks._stories == 0
@@ -395,7 +395,7 @@ async def test_a_profile_that_waits_for_the_end_of_a_pause_keeps_nothing_of_its_
     world.script = check
     world.add("a")
     await world.time.pass_by()
-    assert (world.checked, len(world.checks._window), len(responses)) == (["a"], 1, 0)
+    assert (world.checked, len(world.checks.window), len(responses)) == (["a"], 1, 0)
 
 
 @in_world(check_timeout=1e6)

@@ -27,7 +27,7 @@ def test_a_beat_that_returns_from_the_database_after_the_end_of_the_worker_does_
         async with heartbeat:
             assert await asyncio.to_thread(beats.wait, WAIT_SECONDS)
 
-    heartbeat = Heartbeat(beat, renewed=time.monotonic(), lease=60.0, patience=60.0, **NOTHING)
+    heartbeat = Heartbeat(beat=beat, renewed=time.monotonic(), lease=60.0, patience=60.0, **NOTHING)
     asyncio.run(work())
     ended.set()
     heartbeat._thread.join(WAIT_SECONDS)
@@ -47,7 +47,9 @@ def test_a_worker_that_was_frozen_for_too_long_renews_its_lease_again(monkeypatc
                 pass  # those from before
             assert await asyncio.to_thread(beats.acquire, timeout=WAIT_SECONDS)
 
-    heartbeat = Heartbeat(lambda: not beats.release(), renewed=time.monotonic(), lease=60.0, patience=0.05, **NOTHING)
+    heartbeat = Heartbeat(
+        beat=lambda: not beats.release(), renewed=time.monotonic(), lease=60.0, patience=0.05, **NOTHING
+    )
     asyncio.run(work())
 
 
@@ -60,7 +62,7 @@ def test_checks_start_again_after_a_beat_during_which_the_lease_has_expired(monk
     async def work():
         renewed = asyncio.Event()
         async with Heartbeat(
-            lambda: lapsed.wait(WAIT_SECONDS),
+            beat=lambda: lapsed.wait(WAIT_SECONDS),
             renewed=time.monotonic() - lease + until_lapse,
             lease=lease,
             patience=lease,

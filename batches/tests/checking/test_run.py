@@ -303,7 +303,7 @@ def test_thousands_of_rows_of_a_slow_host_first_leave_no_other_host_idle_and_fil
     def note(checks, profiles):
         count(checks, profiles)
         if not quick_ones_checked.is_set():
-            held.append(len(checks._window))
+            held.append(len(checks.window))
 
     async def hold_the_slow_host(profile):
         if sum("quick" in url for url in checked) == 10:
@@ -360,7 +360,7 @@ def test_recorded_results_renew_the_lease_too_and_checks_start_again(configure, 
 
     async def lose_the_lease(profile):
         if len(checked) == 1:
-            worker._run._heartbeat._renewed -= 3600.0
+            worker._run._heartbeat.renewed -= 3600.0
 
     async def look_afterwards(proceed, *_):
         answer = await proceed()

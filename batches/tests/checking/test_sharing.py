@@ -139,7 +139,7 @@ class Member:
     def __init__(self, fleet, name, run):
         self.fleet, self.name, self.run = fleet, name, run
         self.slots = Slots(fleet.per_domain)
-        self.sharing = Sharing(run, self.slots, fleet.manager, self.call, 3, lambda: None)
+        self.sharing = Sharing(run, self.slots, partial(self.call, fleet.manager.share_run), 3, lambda: None)
         self.checks, self.calls, self.requests = [], [], []
         self.is_alive = True
         self.start(self.sharing.begin)
@@ -252,17 +252,17 @@ def test_one_call_at_a_time_changes_what_is_shared(database):
 
     async def share():
         first, *_ = Fleet(2, database).workers
-        call, under_way, most = first.call, [], []
+        sharing, under_way, most = first.sharing, [], []
+        share = sharing._share
 
-        async def watch(method, *arguments):
-            under_way.append(method)
+        async def watch(*arguments):
+            under_way.append(arguments)
             most.append(len(under_way))
-            answer = await call(method, *arguments)
+            answer = await share(*arguments)
             under_way.pop()
             return answer
 
-        first.sharing._call = watch
-        sharing = first.sharing
+        sharing._share = watch
         await asyncio.gather(sharing.exchange(), sharing.lease_more(), sharing.release(), sharing.exchange())
         assert most == [1] * 4
 

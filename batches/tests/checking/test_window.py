@@ -175,7 +175,8 @@ def take_step(window, model, now, name, host, number, is_slow):
     elif name == "put back" and turn:
         window.release(turn)
         model.out.remove(turn)
-        window.put_back(turn, host)
+        turn.host = host
+        window.put(turn)
         model.put(host, turn.profile.profile_id)
     elif name == "mark" and turn:
         window.mark_slow(turn)
