@@ -215,6 +215,7 @@ class Checks:
 
     async def _check(self, turn: Turn, task: asyncio.Task[Any]) -> tuple[CheckResult | None, bool | None]:
         """The result and whether the check was slow. Without a result, the profile has to wait."""
+        turn.pause = None
         check = Check(turn, Clock(on_wait=self._on_wait), task)
         self._under_way[check] = None
         try:

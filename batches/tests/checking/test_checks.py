@@ -469,6 +469,24 @@ async def test_a_pause_of_no_length_does_not_keep_the_event_loop_busy(world: Wor
 
 
 @in_world()
+async def test_a_pause_that_is_over_does_not_begin_again_when_the_next_check_is_interrupted(world: World) -> None:
+    meet_pause = pauses("a", 40.0)
+
+    async def check(host: str) -> None:
+        await meet_pause(host)
+        if len(world.checked) == 2:
+            await asyncio.Event().wait()
+
+    world.script = check
+    world.add("a")
+    await world.time.pass_by()
+    await world.time.pass_by(41.0)
+    world.checks.interrupt()
+    await world.time.pass_by()
+    assert world.checked == ["a"] * 3
+
+
+@in_world()
 async def test_when_the_run_stops_nothing_is_recorded_of_profiles_that_were_put_off(world: World) -> None:
     world.script = pauses("a", 10.0)
     world.add("a")
