@@ -52,6 +52,7 @@ class Check:
     end: End | None = None
 
 
+@dataclass(eq=False)
 class Checks:
     """At most `concurrency` checks at once.
 
@@ -65,26 +66,20 @@ class Checks:
     result with its host.
     """
 
-    def __init__(
-        self,
-        checker: Checker,
-        name: str,
-        config: Config,
-        on_progress: Callable[[], None],
-        may_start: Callable[[], bool] = lambda: True,
-        on_result: Callable[[str, CheckResult], None] = lambda host, result: None,
-    ) -> None:
+    checker: Checker
+    name: str
+    config: Config
+    on_progress: Callable[[], None]
+    may_start: Callable[[], bool] = lambda: True
+    on_result: Callable[[str, CheckResult], None] = lambda host, result: None
+
+    def __post_init__(self) -> None:
         #: Those that are not recorded yet.
         self.results: deque[tuple[int, CheckResult]] = deque()
         self._stories = 0  # in these results
         #: A bug in this program; an error in the checker only fails that profile.
         self.fault: BaseException | None = None
-        self._checker = checker
-        self._name = name
-        self._config = config
-        self._on_progress = on_progress
-        self._may_start = may_start
-        self._on_result = on_result
+        config = self.config
         slow_share = max(1, config.concurrency // SLOW_SHARE)
         self.window = Window(config.per_host, slow_share, MAX_PAGES * config.page_size)
         self._pace = Pace()
@@ -102,12 +97,12 @@ class Checks:
     @property
     def wants_more(self) -> bool:
         """Whether the next profiles should be read."""
-        return self.window.supply <= self._config.page_size // 2 and not self.window.is_full
+        return self.window.supply <= self.config.page_size // 2 and not self.window.is_full
 
     @property
     def runs_low(self) -> bool:
         """Whether there will soon be fewer profiles than places."""
-        return self.window.supply < self._config.concurrency
+        return self.window.supply < self.config.concurrency
 
     @property
     def is_idle(self) -> bool:
@@ -122,7 +117,7 @@ class Checks:
     def drop(self, profile_ids: Iterable[int]) -> None:
         """Do not check these profiles, which wait: they stay pending."""
         self.window.remove(profile_ids)
-        self._on_progress()
+        self.on_progress()
 
     def add_no_more(self) -> None:
         self._is_last = True
@@ -133,13 +128,13 @@ class Checks:
     @property
     def has_chunk(self) -> bool:
         """Whether there are enough results to record."""
-        return len(self.results) >= self._config.record_size or self._stories >= STORIES_AT_ONCE
+        return len(self.results) >= self.config.record_size or self._stories >= STORIES_AT_ONCE
 
     def take_chunk(self) -> list[tuple[int, CheckResult]]:
         """The oldest results, at most `record_size`, and not many more stories than STORIES_AT_ONCE."""
         chunk: list[tuple[int, CheckResult]] = []
         stories = 0
-        while self.results and len(chunk) < self._config.record_size and stories < STORIES_AT_ONCE:
+        while self.results and len(chunk) < self.config.record_size and stories < STORIES_AT_ONCE:
             chunk.append(self.results.popleft())
             stories += len(chunk[-1][1].stories)
         self._stories -= stories
@@ -147,8 +142,8 @@ class Checks:
 
     def start(self) -> None:
         """Start a task for each profile that is ready, up to the limit. Each task continues while profiles are left."""
-        is_open = self._may_start() and not self._is_full
-        places = self._config.concurrency - (len(self._tasks) - self._waiting) if is_open else 0
+        is_open = self.may_start() and not self._is_full
+        places = self.config.concurrency - (len(self._tasks) - self._waiting) if is_open else 0
         for _ in range(min(self.window.ready, places, MAX_WAITING - self._waiting)):
             task = self._loop.create_task(self._check_profiles())
             self._tasks.add(task)
@@ -171,7 +166,7 @@ class Checks:
         """Start no more checks. Returns the profiles that waited: they stay pending."""
         self._stopping = True
         waited = self.window.clear()
-        self._on_progress()
+        self.on_progress()
         return waited
 
     def cancel(self) -> None:
@@ -204,14 +199,14 @@ class Checks:
                 self._add_result(turn, result)
 
     def _next_turn(self) -> Turn | None:
-        is_crowded = len(self._tasks) - self._waiting > self._config.concurrency
-        turn = None if is_crowded or self._is_full or not self._may_start() else self.window.take()
-        self._on_progress()
+        is_crowded = len(self._tasks) - self._waiting > self.config.concurrency
+        turn = None if is_crowded or self._is_full or not self.may_start() else self.window.take()
+        self.on_progress()
         return turn
 
     @property
     def _is_full(self) -> bool:
-        return len(self.results) >= 4 * self._config.record_size or self._stories >= 4 * STORIES_AT_ONCE
+        return len(self.results) >= 4 * self.config.record_size or self._stories >= 4 * STORIES_AT_ONCE
 
     async def _check(self, turn: Turn, task: asyncio.Task[Any]) -> tuple[CheckResult | None, bool | None]:
         """The result and whether the check was slow. Without a result, the profile has to wait."""
@@ -220,7 +215,7 @@ class Checks:
         self._under_way[check] = None
         try:
             with check.clock:
-                result = require_result(await self._checker.check(turn.profile))
+                result = require_result(await self.checker.check(turn.profile))
         except HostPaused as pause:
             turn.pause = pause.with_traceback(None)  # which would keep the frames of the check
             return None, None
@@ -238,17 +233,17 @@ class Checks:
 
     def _explain(self, check: Check, error: BaseException) -> CheckResult:
         if check.end is End.TIMEOUT:
-            return CheckResult(False, f"The check did not finish within {self._config.check_timeout:g} s.")
+            return CheckResult(False, f"The check did not finish within {self.config.check_timeout:g} s.")
         self._log_once(error, check.turn.profile)
         kind = type(error).__name__
-        return CheckResult(False, f"The checker “{self._name}” failed: {kind}: {clean_text(error, MAX_ERROR)}")
+        return CheckResult(False, f"The checker “{self.name}” failed: {kind}: {clean_text(error, MAX_ERROR)}")
 
     def _log_once(self, error: BaseException, profile: ProfileToCheck) -> None:
         """Only the first traceback of each type: a broken checker would fill the disk with a million of them."""
         if type(error) not in self._logged:
             self._logged.add(type(error))
             with log_context(partition=partition_of(profile.feed_url or profile.url)):
-                logger.error("The checker “%s” failed on %s", self._name, profile.url, exc_info=error)
+                logger.error("The checker “%s” failed on %s", self.name, profile.url, exc_info=error)
 
     def _on_task_ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -257,11 +252,11 @@ class Checks:
             self.window.clear()
         self.start()
         self._give_up_pauses()
-        self._on_progress()
+        self.on_progress()
 
     def _add_result(self, turn: Turn, result: CheckResult) -> None:
         self.results.append((turn.profile.profile_id, result))
-        self._on_result(turn.host, result)
+        self.on_result(turn.host, result)
         self._stories += len(result.stories)
         self._last_result = self._loop.time()
 
@@ -276,7 +271,7 @@ class Checks:
         self._look = None
         for check in list(self._under_way):
             # A cancelled check may need a moment to tidy up.
-            if check.clock.charged > self._config.check_timeout * (2 if check.end else 1):
+            if check.clock.charged > self.config.check_timeout * (2 if check.end else 1):
                 self._end(check, End.TIMEOUT)
             elif not check.turn.is_slow and check.clock.is_running and check.clock.charged > self._pace.slow_seconds:
                 check.has_slowed = True
@@ -324,8 +319,8 @@ class Checks:
         until = self.window.next_end_of_pause
         if until is None or self._tasks or self.window.ready or not (self._is_last or not self.wants_more):
             return
-        if until > self._last_result + self._config.max_retry_after:
+        if until > self._last_result + self.config.max_retry_after:
             for turn, pause in self.window.take_paused():
                 status = turn.pause.http_status if turn.pause else None
                 self._add_result(turn, CheckResult(False, str(pause), status, host_paused=True))
-            self._on_progress()
+            self.on_progress()

@@ -55,7 +55,7 @@ DOCTYPE = re.compile(
 )
 
 
-PROLOG = re.compile(rb"(?:\s++|<\?.*?\?>|<!--.*?-->)*+", re.DOTALL)
+BEFORE_DOCTYPE = re.compile(rb"(?:\s++|<\?.*?\?>|<!--.*?-->)*+(?=<!DOCTYPE)", re.DOTALL)
 
 
 def remove_doctype(document: bytes) -> bytes:
@@ -68,19 +68,14 @@ def remove_doctype(document: bytes) -> bytes:
         return document
     pieces = []
     position = 0
-    while document.startswith(b"<!DOCTYPE", start := find_prolog_end(document, position)):
-        doctype = DOCTYPE.match(document, start)
+    while before := BEFORE_DOCTYPE.match(document, position):
+        doctype = DOCTYPE.match(document, before.end())
         if doctype is None:
             return b""
-        pieces.append(document[position:start])
+        pieces.append(before[0])
         position = doctype.end()
     # Insert a space, so that the surrounding text does not form another DOCTYPE.
     return b" ".join([*pieces, document[position:]]) if pieces else document
-
-
-def find_prolog_end(document: bytes, position: int) -> int:
-    prolog = PROLOG.match(document, position)
-    return prolog.end() if prolog else position
 
 
 # A tree takes 200 bytes a tag.
