@@ -175,6 +175,25 @@ def batch_at(site, hosts, pages=1, name="it"):
     return BatchManager().create_batch(name, addresses, checker="http")
 
 
+def check_before(site, hosts=HOSTS, pages=1):
+    """From now on, these hosts are known to have answered last time."""
+    batch_at(site, hosts, pages, "before")
+    work()
+
+
+def work_offline(site, on_hold=lambda: None):
+    """Run a worker while the site is away. It comes back when the queue is held, after this call."""
+
+    def finished():
+        if Queue.objects.get().outage_since:
+            on_hold()
+            site.come_back()
+        return nothing_left()
+
+    site.go_away()
+    Worker(finished=finished).work()
+
+
 def holds():
     return BatchLog.objects.filter(action="hold_queue").count()
 
@@ -183,24 +202,17 @@ def holds():
 @pytest.mark.parametrize("pages", [1, 3], ids=["at the end of a short run", "in the middle of a longer one"])
 def test_the_worker_waits_until_hosts_answer_again_and_then_checks_everything(site, reachable, configure, pages):
     configure(outage_window=30, record_size=5)
-    batch_at(site, HOSTS, pages, "before")
-    work()
+    check_before(site, HOSTS, pages)
     batch = batch_at(site, HOSTS, pages)
-    seen = []
 
-    def finished():
-        if Queue.objects.get().outage_since and not seen:
-            seen.append((row_statuses(batch), values_of(batch.pk)["position"], Queue.objects.get().hold_reason))
-            site.come_back()
-        return nothing_left()
+    def look():
+        assert row_statuses(batch) == ["pending"] * 24 * pages
+        assert values_of(batch.pk)["position"] == 1
+        assert Queue.objects.get().hold_reason.startswith("This machine seems to be offline: ")
 
-    site.go_away()
-    Worker(finished=finished).work()
+    work_offline(site, look)
+    assert holds() == 1
     assert row_statuses(batch) == ["ok"] * 24 * pages
-    [(statuses, position, reason)] = seen
-    assert statuses == ["pending"] * 24 * pages
-    assert position == 1
-    assert reason.startswith("This machine seems to be offline: ")
     assert not Profile.objects.exclude(failures=0, last_error="").exists()
     assert_consistent()
 
@@ -208,8 +220,7 @@ def test_the_worker_waits_until_hosts_answer_again_and_then_checks_everything(si
 @in_database
 def test_a_run_that_ends_while_its_last_results_are_recorded_asks_afterwards(site, reachable, configure, monkeypatch):
     configure(outage_window=200, record_size=24, record_seconds=3600.0)
-    batch_at(site, HOSTS, name="before")
-    work()
+    check_before(site)
     batch, records = batch_at(site, HOSTS), asyncio.Event()
     database, lease_more = Worker._database, Sharing.lease_more
 
@@ -223,34 +234,20 @@ def test_a_run_that_ends_while_its_last_results_are_recorded_asks_afterwards(sit
         await records.wait()
         await lease_more(sharing)
 
-    def finished():
-        if Queue.objects.get().outage_since:
-            site.come_back()
-        return nothing_left()
-
     monkeypatch.setattr(Worker, "_database", record_at_the_end)
     monkeypatch.setattr(Sharing, "lease_more", find_nothing_more)
-    site.go_away()
-    Worker(finished=finished).work()
+    work_offline(site)
     assert row_statuses(batch) == ["ok"] * 24
     assert_consistent()
 
 
 @in_database
 def test_the_failures_of_a_killed_worker_in_the_outage_are_undone_too(site, reachable):
-    batch_at(site, HOSTS, 4, "before")
-    work()
+    check_before(site, HOSTS, 4)
     run = start_run(batch_at(site, HOSTS, 4))
     record(run, [(pk, LOST) for pk in profile_ids(run.batch)[:40]])
     assert age_leases(run.batch)
-
-    def finished():
-        if Queue.objects.get().outage_since:
-            site.come_back()
-        return nothing_left()
-
-    site.go_away()
-    Worker(finished=finished).work()
+    work_offline(site)
     assert row_statuses(run.batch) == ["ok"] * 96
     assert_consistent()
 
@@ -258,8 +255,7 @@ def test_the_failures_of_a_killed_worker_in_the_outage_are_undone_too(site, reac
 @in_database
 def test_dead_sites_do_not_hold_the_queue_and_hosts_are_asked_once_in_a_window(site, reachable, configure, monkeypatch):
     configure(record_size=5)
-    batch_at(site, HOSTS[:3], name="before")
-    work()
+    check_before(site, HOSTS[:3])
     dead, asked, is_online = batch_at(site, DEAD, 4), [], Prober.is_online
 
     def ask(prober):
@@ -287,8 +283,7 @@ def test_in_a_first_run_failures_are_recorded_as_such(site, reachable):
 def test_hosts_are_asked_again_before_the_queue_is_held_while_no_check_runs(site, reachable, configure, monkeypatch):
     """Many checks at once may be too much for our own network: then the hosts answer one at a time."""
     configure(concurrency=2, record_size=20)  # at most 80 wait to be recorded, so not all have begun by then
-    batch_at(site, HOSTS, name="before")
-    work()
+    check_before(site)
     gate = site.hold("/held")
     addresses = [f"http://{host}:{site.port}/{page}" for page in range(5) for host in DEAD]
     batch = BatchManager().create_batch("it", [site.url("/held"), *addresses], checker="http")
@@ -319,8 +314,7 @@ def test_hosts_are_asked_again_before_the_queue_is_held_while_no_check_runs(site
 @in_database
 def test_the_only_offline_worker_leaves_the_queue_to_others(site, reachable, monkeypatch):
     """It waits until its own hosts answer, or somebody releases the queue."""
-    batch_at(site, HOSTS, name="before")
-    work()
+    check_before(site)
     batch = batch_at(site, HOSTS)
     other, looks, online = BatchManager("another", "worker"), [], []
 
@@ -369,20 +363,12 @@ def test_answers_are_recorded_and_the_other_profiles_stay_pending(is_stopped, si
 
 @in_database
 def test_a_release_by_hand_lets_the_worker_try_again(site, reachable, monkeypatch):
-    batch_at(site, HOSTS, name="before")
-    work()
+    check_before(site)
     batch = batch_at(site, HOSTS)
 
     async def ask(prober):
         return False
 
-    def finished():
-        if Queue.objects.get().outage_since:
-            site.come_back()
-            assert BatchManager("ada", "admin").release_queue()
-        return nothing_left()
-
     monkeypatch.setattr(Prober, "is_online", ask)
-    site.go_away()
-    Worker(finished=finished).work()
+    work_offline(site, BatchManager("ada", "admin").release_queue)
     assert row_statuses(batch) == ["ok"] * 24
