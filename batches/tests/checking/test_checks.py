@@ -35,10 +35,16 @@ class World(Checker):
         self.checked.append(host)
         return await self.script(host) or CheckResult(True)
 
-    def add(self, *hosts: str) -> None:
+    def by(self, script: Script) -> None:
+        """Check by this script from now on."""
+        self.script = script
+
+    async def add(self, *hosts: str) -> None:
+        """Add a profile of each, and let the checks that can start do so."""
         start = len(self.added)
         self.added += hosts
         self.checks.add(ProfileToCheck(start + number, f"http://{host}/{number}") for number, host in enumerate(hosts))
+        await self.time.pass_by()
 
     @property
     def results(self) -> list[tuple[int, CheckResult]]:
@@ -72,12 +78,11 @@ def in_world(script: Script = nothing, **config: object) -> Callable[[Test], Tes
 @in_world(record_size=3)
 @patch("batches.checking.checks.STORIES_AT_ONCE", 10)
 async def test_results_are_taken_in_chunks_that_have_not_too_many_stories(world: World) -> None:
+    @world.by
     async def answer(host: str) -> CheckResult:
         return CheckResult(True, stories=[Story(f"{number}") for number in range(5 if int(host) in {6, 7} else 4)])
 
-    world.script = answer
-    world.add(*(f"{number}" for number in range(9)))
-    await world.time.pass_by()
+    await world.add(*(f"{number}" for number in range(9)))
     chunks = []
     while world.checks.results:
         chunks.append((len(world.checks.take_chunk()), world.checks.has_chunk))
@@ -93,8 +98,7 @@ def test_no_check_starts_while_many_results_or_stories_wait_to_be_recorded(recor
     @in_world(answer, concurrency=1, record_size=record_size)
     @patch("batches.checking.checks.STORIES_AT_ONCE", 2)
     async def run(world: World) -> None:
-        world.add(*(f"{number}" for number in range(20)))
-        await world.time.pass_by()
+        await world.add(*(f"{number}" for number in range(20)))
         assert (len(world.checked), world.checks._tasks) == (8, set())
         world.checks.take_chunk()
         world.checks.start()
@@ -111,13 +115,13 @@ def test_no_check_starts_while_many_results_or_stories_wait_to_be_recorded(recor
 async def test_a_check_that_waits_for_us_leaves_its_place_to_others_and_its_clock_stops(world: World) -> None:
     ours = asyncio.Event()
 
+    @world.by
     async def wait(host: str) -> None:
         if "waits" in host:
             with not_charged():
                 await ours.wait()
 
-    world.script = wait
-    world.add("waits1", "waits2", "a", "b")
+    await world.add("waits1", "waits2", "a", "b")
     world.checks.add_no_more()
     await world.time.pass_by(1000.0)
     assert world.errors == {"a": "", "b": ""}
@@ -129,12 +133,12 @@ async def test_a_check_that_waits_for_us_leaves_its_place_to_others_and_its_cloc
 
 @in_world(concurrency=2, check_timeout=5.0)
 async def test_a_check_that_waits_with_an_open_connection_keeps_its_place(world: World) -> None:
+    @world.by
     async def wait(host: str) -> None:
         with not_charged(keeps_place=True):
             await asyncio.Event().wait()
 
-    world.script = wait
-    world.add("a", "b", "c")
+    await world.add("a", "b", "c")
     await world.time.pass_by(1000.0)
     assert world.checked == ["a", "b"]
 
@@ -144,6 +148,7 @@ async def test_checks_that_continue_after_a_wait_get_places_before_new_ones(worl
     ours, running = asyncio.Event(), []
     theirs = {host: asyncio.Event() for host in "abcd"}
 
+    @world.by
     async def wait(host: str) -> None:
         with not_charged():
             await ours.wait()
@@ -151,12 +156,10 @@ async def test_checks_that_continue_after_a_wait_get_places_before_new_ones(worl
         await theirs[host].wait()
         running.remove(host)
 
-    world.script = wait
-    world.add("a", "b", "c")
-    await world.time.pass_by()
+    await world.add("a", "b", "c")
     ours.set()
     await world.time.pass_by()
-    world.add("d")
+    await world.add("d")
     for host, others in {"a": ["b", "c"], "b": ["c"], "c": ["d"], "d": []}.items():
         theirs[host].set()
         await world.time.pass_by()
@@ -167,13 +170,12 @@ async def test_checks_that_continue_after_a_wait_get_places_before_new_ones(worl
 @in_world(concurrency=1)
 @patch("batches.checking.checks.MAX_WAITING", 3)
 async def test_no_more_checks_wait_than_memory_allows(world: World) -> None:
+    @world.by
     async def wait(host: str) -> None:
         with not_charged():
             await asyncio.Event().wait()
 
-    world.script = wait
-    world.add(*(f"host{number}" for number in range(10)))
-    await world.time.pass_by()
+    await world.add(*(f"host{number}" for number in range(10)))
     assert len(world.checked) == 3
 
 
@@ -182,6 +184,7 @@ async def test_a_check_that_was_ended_leaves_nothing_behind_for_the_next_one(wor
     """Libraries would take it for their own cancellation."""
     cancellations, tidied = [], []
 
+    @world.by
     async def check(host: str) -> None:
         if host == "a":
             try:
@@ -192,9 +195,7 @@ async def test_a_check_that_was_ended_leaves_nothing_behind_for_the_next_one(wor
         task = asyncio.current_task()
         cancellations.append(task.cancelling() if task else None)
 
-    world.script = check
-    world.add("a", "b")
-    await world.time.pass_by()
+    await world.add("a", "b")
     await world.time.pass_by(6.0)
     world.checks.interrupt()
     for _ in range(4):
@@ -205,6 +206,7 @@ async def test_a_check_that_was_ended_leaves_nothing_behind_for_the_next_one(wor
 
 @in_world(concurrency=1, check_timeout=5.0)
 async def test_a_check_that_does_not_end_when_it_is_cancelled_is_cancelled_again(world: World) -> None:
+    @world.by
     async def check(host: str) -> None:
         while host == "a" and len(cancelled) < 3:
             try:
@@ -216,9 +218,7 @@ async def test_a_check_that_does_not_end_when_it_is_cancelled_is_cancelled_again
 
     cancelled: list[float] = []
     cancellations: list[int | None] = []
-    world.script = check
-    world.add("a", "b")
-    await world.time.pass_by()
+    await world.add("a", "b")
     for _ in range(120):
         await world.time.pass_by(ONE_LOOK)
     assert world.errors == {"a": "", "b": ""}
@@ -241,13 +241,11 @@ def tarpits(*hosts: str) -> Script:
 async def test_slow_hosts_get_a_quarter_of_the_places_and_the_others_the_rest(world: World) -> None:
     """Of the four tarpits that have the four places, three make room and are checked later."""
     slow = ["s1", "s2", "s3", "s4"]
-    world.add(*slow, "a", "b", "c")
-    await world.time.pass_by()
+    await world.add(*slow, "a", "b", "c")
     assert world.checked == slow
     await world.time.pass_by(SLOW)
     assert world.errors == dict.fromkeys("abc", "")
-    world.add("d", "e")
-    await world.time.pass_by()
+    await world.add("d", "e")
     assert world.errors == dict.fromkeys("abcde", "")
     for _ in range(5):
         await world.time.pass_by(50.0)
@@ -258,13 +256,12 @@ async def test_slow_hosts_get_a_quarter_of_the_places_and_the_others_the_rest(wo
 @in_world(tarpits("s1", "s2", "s3", "s4"), concurrency=4)
 async def test_slow_hosts_make_room_for_profiles_that_are_read_only_then(world: World) -> None:
     """If the next page comes late, nobody waits yet when they become slow."""
-    world.add("s1", "s2", "s3", "s4")
-    await world.time.pass_by()
+    await world.add("s1", "s2", "s3", "s4")
     await world.time.pass_by(SLOW)
-    world.add("a", "b")
+    await world.add("a", "b")
     await world.time.pass_by(ONE_LOOK)
     assert world.errors == {"a": "", "b": ""}
-    world.add("c", "d", "e")
+    await world.add("c", "d", "e")
     await world.time.pass_by(ONE_LOOK)
     assert world.errors == dict.fromkeys("abcde", "")
     assert world.checked == ["s1", "s2", "s3", "s4", *"abcde"]
@@ -272,7 +269,7 @@ async def test_slow_hosts_make_room_for_profiles_that_are_read_only_then(world: 
 
 @in_world(tarpits("s1", "s2", "s3", "s4"), concurrency=4)
 async def test_slow_hosts_make_room_also_when_everything_was_read(world: World) -> None:
-    world.add("s1", "s2", "s3", "s4", "a", "b", "c")
+    await world.add("s1", "s2", "s3", "s4", "a", "b", "c")
     world.checks.add_no_more()
     await world.time.pass_by()
     await world.time.pass_by(SLOW)
@@ -282,8 +279,7 @@ async def test_slow_hosts_make_room_also_when_everything_was_read(world: World) 
 
 @in_world(tarpits("s1", "s2"), concurrency=3)
 async def test_no_check_makes_room_if_nobody_waits(world: World) -> None:
-    world.add("s1", "s2", "a")
-    await world.time.pass_by()
+    await world.add("s1", "s2", "a")
     await world.time.pass_by(SLOW)
     await world.time.pass_by(50.0)
     assert sorted(world.checked) == ["a", "s1", "s2"]
@@ -292,12 +288,11 @@ async def test_no_check_makes_room_if_nobody_waits(world: World) -> None:
 
 @in_world(tarpits("s1", "s2"), concurrency=2)
 async def test_a_check_makes_room_only_once(world: World) -> None:
-    world.add("s1", "s2", "a")
-    await world.time.pass_by()
+    await world.add("s1", "s2", "a")
     await world.time.pass_by(SLOW)
     assert world.checked == ["s1", "s2", "a"]
     await world.time.pass_by(50.0)
-    world.add("b", "c")
+    await world.add("b", "c")
     for _ in range(600):
         await world.time.pass_by(ONE_LOOK)
     assert world.checked == ["s1", "s2", "a", "s2", "b", "c"]
@@ -306,29 +301,26 @@ async def test_a_check_makes_room_only_once(world: World) -> None:
 
 @in_world(tarpits("s1", "s2"), concurrency=2)
 async def test_a_host_that_was_slow_has_no_place_of_the_others(world: World) -> None:
-    world.add("s1", "s2")
-    await world.time.pass_by()
+    await world.add("s1", "s2")
     await world.time.pass_by(51.0)
-    world.add("s1", "s2", "s1", "s2", "a")
-    await world.time.pass_by()
+    await world.add("s1", "s2", "s1", "s2", "a")
     assert world.checked == ["s1", "s2", "a", "s1"]
 
 
 @in_world(tarpits("s"), concurrency=10, per_host=2)
 async def test_a_host_gets_no_more_checks_at_once_than_allowed(world: World) -> None:
-    world.add(*["s"] * 5, "a")
-    await world.time.pass_by()
+    await world.add(*["s"] * 5, "a")
     assert world.checked == ["s", "s", "a"]
 
 
 @in_world(lambda host: asyncio.sleep(5.0), concurrency=4)
 async def test_where_all_checks_take_long_none_of_them_is_slow(world: World) -> None:
     for number in range(100):
-        world.add(*(f"{number}-{other}" for other in range(4)))
+        await world.add(*(f"{number}-{other}" for other in range(4)))
         for _ in range(20):
             await world.time.pass_by(0.25)
     before = len(world.checked)
-    world.add(*(f"more-{number}" for number in range(40)))
+    await world.add(*(f"more-{number}" for number in range(40)))
     for _ in range(10 * 20):
         await world.time.pass_by(0.25)
     assert len(world.checked) - before == 40
@@ -369,7 +361,7 @@ def pauses(host: str, *seconds: float) -> Script:
 @in_world(per_host=1)
 async def test_the_profiles_of_a_paused_host_are_put_off_and_checked_when_its_pause_is_over(world: World) -> None:
     world.script = pauses("a", 40.0)
-    world.add("a", "b", "a", "a", "c")
+    await world.add("a", "b", "a", "a", "c")
     world.checks.add_no_more()
     await world.time.pass_by()
     assert world.checked == ["a", "b", "c"]
@@ -387,14 +379,13 @@ async def test_a_profile_that_waits_for_the_end_of_a_pause_keeps_nothing_of_its_
     """If a list redirects to a paused host, 10,000 wait: they took 53 MB."""
     responses: weakref.WeakSet[asyncio.Event] = weakref.WeakSet()
 
+    @world.by
     async def check(host: str) -> None:
         response = asyncio.Event()
         responses.add(response)
         raise HostPaused(host, 10.0, BUSY)
 
-    world.script = check
-    world.add("a")
-    await world.time.pass_by()
+    await world.add("a")
     assert (world.checked, len(world.checks.window), len(responses)) == (["a"], 1, 0)
 
 
@@ -403,13 +394,13 @@ async def test_profiles_of_a_paused_host_do_not_fail_while_others_are_checked(wo
     theirs = asyncio.Event()
     pause = pauses("a", *[3600.0] * 9)
 
+    @world.by
     async def check(host: str) -> None:
         await pause(host)
         if host == "b":
             await theirs.wait()
 
-    world.script = check
-    world.add("a", "a", "b")
+    await world.add("a", "a", "b")
     world.checks.add_no_more()
     await world.time.pass_by(1000.0)
     assert world.errors == {}
@@ -423,7 +414,7 @@ async def test_profiles_of_a_paused_host_do_not_fail_while_others_are_checked(wo
 @in_world()
 async def test_profiles_of_a_paused_host_do_not_fail_while_others_may_be_read(world: World) -> None:
     world.script = pauses("a", 3600.0)
-    world.add("a")
+    await world.add("a")
     await world.time.pass_by(1000.0)
     assert world.errors == {}
     world.checks.add_no_more()
@@ -432,12 +423,12 @@ async def test_profiles_of_a_paused_host_do_not_fail_while_others_may_be_read(wo
 
 @in_world(per_host=1, max_retry_after=100.0)
 async def test_a_batch_waits_for_its_last_hosts_as_long_as_they_answer_now_and_then(world: World) -> None:
+    @world.by
     async def check(host: str) -> None:
         if len(world.checked) % 2:
             raise HostPaused(host, 60.0, BUSY, 503)
 
-    world.script = check
-    world.add(*["a"] * 4)
+    await world.add(*["a"] * 4)
     world.checks.add_no_more()
     for _ in range(30):
         await world.time.pass_by(10.0)
@@ -448,7 +439,7 @@ async def test_a_batch_waits_for_its_last_hosts_as_long_as_they_answer_now_and_t
 @in_world(per_host=1, max_retry_after=100.0)
 async def test_a_batch_waits_only_so_long_for_hosts_that_do_not(world: World) -> None:
     world.script = pauses("a", 5.0, 10.0, 20.0, 70.0)
-    world.add("b", "a", "a")
+    await world.add("b", "a", "a")
     world.checks.add_no_more()
     await world.time.pass_by(1.0)
     assert world.errors == {"b": ""}
@@ -462,24 +453,23 @@ async def test_a_batch_waits_only_so_long_for_hosts_that_do_not(world: World) ->
 @in_world()
 async def test_a_pause_of_no_length_does_not_keep_the_event_loop_busy(world: World) -> None:
     world.script = pauses("a", -5.0, 0.0)
-    world.add("a")
+    await world.add("a")
     for checks in range(1, 4):
-        await world.time.pass_by(0.1)
         assert world.checked == ["a"] * checks
+        await world.time.pass_by(0.1)
 
 
 @in_world()
 async def test_a_pause_that_is_over_does_not_begin_again_when_the_next_check_is_interrupted(world: World) -> None:
     meet_pause = pauses("a", 40.0)
 
+    @world.by
     async def check(host: str) -> None:
         await meet_pause(host)
         if len(world.checked) == 2:
             await asyncio.Event().wait()
 
-    world.script = check
-    world.add("a")
-    await world.time.pass_by()
+    await world.add("a")
     await world.time.pass_by(41.0)
     world.checks.interrupt()
     await world.time.pass_by()
@@ -489,8 +479,7 @@ async def test_a_pause_that_is_over_does_not_begin_again_when_the_next_check_is_
 @in_world()
 async def test_when_the_run_stops_nothing_is_recorded_of_profiles_that_were_put_off(world: World) -> None:
     world.script = pauses("a", 10.0)
-    world.add("a")
-    await world.time.pass_by()
+    await world.add("a")
     world.checks.stop()
     await world.time.pass_by(1000.0)
     assert (world.checks.is_idle, world.errors, world.checked) == (True, {}, ["a"])
@@ -500,13 +489,12 @@ async def test_when_the_run_stops_nothing_is_recorded_of_profiles_that_were_put_
 async def test_a_check_that_meets_a_pause_while_the_run_stops_is_not_waited_for(world: World) -> None:
     theirs = asyncio.Event()
 
+    @world.by
     async def check(host: str) -> None:
         await theirs.wait()
         raise HostPaused(host, 10.0, BUSY)
 
-    world.script = check
-    world.add("a")
-    await world.time.pass_by()
+    await world.add("a")
     world.checks.stop()
     theirs.set()
     await world.time.pass_by()

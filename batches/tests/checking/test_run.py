@@ -608,18 +608,6 @@ def test_the_first_error_of_each_kind_is_logged_with_its_traceback(script, caplo
     assert logged[0].getMessage() == f"The checker “scripted” failed on {urls(1)[0]}"
 
 
-def test_the_baseline_of_a_profile_comes_from_its_first_check_that_reads_its_feed(configure, server):
-    configure(allowed_networks=("127.0.0.0/8",))
-    server.answer_feed("/feed", "One")
-    found = []
-    for checker in ("http", "feed"):
-        assert BatchManager().create_batch(checker, [server.url("/feed")], checker=checker)
-        work()
-        found.append((Profile.objects.get().first_read_at is not None, StoryResult.objects.count()))
-    assert found == [(False, 0), (True, 1)]
-    assert StoryResult.objects.get().is_baseline
-
-
 # -- Hosts that ask for a pause ----------------------------------------------------------------------------------------
 
 

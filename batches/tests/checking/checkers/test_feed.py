@@ -341,6 +341,7 @@ def test_2xx_after_redirects_is_ok_and_anything_else_a_failure(status, reason, s
     server.answer("/there", status=status)
     result = check(server.url("/"), "http", feed_url="http://10.0.0.1/", etag='"5"')
     assert (result.ok, result.error, result.http_status, result.stories) == (not reason, reason, status, ())
+    assert result.reads_stories is bool(reason)  # the first check that reads them finds the baseline
     assert result.duration > 0
     assert "if-none-match" not in server.last_request("/there").headers  # the ETag is the feed's
 
