@@ -277,15 +277,6 @@ async def test_slow_hosts_make_room_also_when_everything_was_read(world: World) 
     assert world.checked == ["s1", "s2", "s3", "s4", "a", "b", "c", "s2", "s3", "s4"]
 
 
-@in_world(tarpits("s1", "s2"), concurrency=3)
-async def test_no_check_makes_room_if_nobody_waits(world: World) -> None:
-    await world.add("s1", "s2", "a")
-    await world.time.pass_by(SLOW)
-    await world.time.pass_by(50.0)
-    assert sorted(world.checked) == ["a", "s1", "s2"]
-    assert len(world.errors) == 3
-
-
 @in_world(tarpits("s1", "s2"), concurrency=2)
 async def test_a_check_makes_room_only_once(world: World) -> None:
     await world.add("s1", "s2", "a")

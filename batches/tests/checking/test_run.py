@@ -175,19 +175,6 @@ def test_results_are_recorded_in_chunks_as_soon_as_one_is_complete(configure, sc
     assert row_statuses(batch) == ["ok"] * 18
 
 
-def test_a_result_does_not_wait_long_for_others(configure, script, elsewhere):
-    configure(record_size=500)
-    batch = scripted(2)
-
-    async def wait_for_the_first(profile):
-        while profile.url == urls(2)[1] and (await elsewhere(row_statuses, batch))[0] == "pending":
-            pass
-
-    script(wait_for_the_first)
-    work()
-    assert row_statuses(batch) == ["ok", "ok"]
-
-
 def test_the_next_page_is_read_when_half_of_the_previous_one_is_being_checked(configure, script, around):
     configure(page_size=10, concurrency=1)
     batch = of_many_hosts(20)

@@ -60,17 +60,6 @@ def test_a_million_slow_hosts_do_not_fill_the_memory(monkeypatch):
     assert window._hosts == {}
 
 
-def test_a_longer_pause_counts_and_a_shorter_one_does_not():
-    window = Window(1, 100, CAPACITY)
-    window.add(profile(1, "a"))
-    for until in (10.0, 20.0, 5.0):
-        window.pause(HostPaused("a", 0.0, "asked us to wait"), until)
-    window.end_pauses(10.0)
-    assert (window.ready, window.next_end_of_pause) == (0, 20.0)
-    window.end_pauses(20.0)
-    assert (window.ready, window.next_end_of_pause) == (1, None)
-
-
 class Model:
     """The simplest possible window: for each host, the profiles that wait and those that are being checked."""
 
