@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -33,6 +34,7 @@ class RunOver(Exception):
     """The fence has refused a call: the batch was paused, finished or taken over. Unrecorded results are dropped."""
 
 
+@dataclass(eq=False)
 class Run:
     """Reads rows in pages, checks profiles and records results in chunks, all at the same time.
 
@@ -43,39 +45,35 @@ class Run:
     previous page is checked or being checked, and no check starts while four chunks wait to be recorded.
     """
 
-    def __init__(
-        self,
-        claimed: ClaimedRun,
-        claimed_at: float,
-        manager: BatchManager,
-        checker: Checker,
-        config: Config,
-        database: Database,
-        processes: int = 1,
-    ) -> None:
-        self._batch = claimed.batch
-        self._token = claimed.run_token
-        self._manager = manager
-        self._checker = checker
-        self._config = config
-        self._database = database
+    claimed: ClaimedRun
+    claimed_at: float
+    manager: BatchManager
+    checker: Checker
+    config: Config
+    database: Database
+    processes: int = 1
+
+    def __post_init__(self) -> None:
+        self._batch = self.claimed.batch
+        self._token = self.claimed.run_token
+        config, checker = self.config, self.checker
         self._loop = asyncio.get_running_loop()
         self._refusal: Refusal | None = None
         self._heartbeat = Heartbeat(
             beat=self._beat,
-            renewed=claimed_at,
+            renewed=self.claimed_at,
             lease=config.lease_seconds,
             patience=max(config.lease_seconds, config.check_timeout),
             on_refused=self._on_refused,
             on_lapsed=lambda: self._checks.interrupt(),
             on_renewed=lambda: self._checks.start(),
         )
-        share = partial(self._call_as_owner, manager.share_run)
-        self._sharing = Sharing(claimed, checker.hosts.slots, share, processes, self._on_stuck)
+        share = partial(self._call_as_owner, self.manager.share_run)
+        self._sharing = Sharing(self.claimed, checker.hosts.slots, share, self.processes, self._on_stuck)
         self.partitions = self._sharing.partitions
-        self._watch, self._prober = Watch(config), Prober(config, database)
+        self._watch, self._prober = Watch(config), Prober(config, self.database)
         self._checks = Checks(
-            checker, claimed.batch.checker, config, self._on_progress, self._may_check, self._watch.note
+            checker, self._batch.checker, config, self._on_progress, self._may_check, self._watch.note
         )
         self._all_read = False
         self._stopping = False
@@ -94,8 +92,8 @@ class Run:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._heartbeat)
             await self._enter_checker(stack)
-            self._checker.hosts.recall(await self._database(recall_hosts))
-            self._checker.send_while(lambda: self._heartbeat.is_valid)
+            self.checker.hosts.recall(await self.database(recall_hosts))
+            self.checker.send_while(lambda: self._heartbeat.is_valid)
             await self._sharing.begin()
             works = self._record, self._read, self._sharing.keep_exchanging
             tasks = [asyncio.create_task(work()) for work in works]
@@ -112,7 +110,7 @@ class Run:
         self._start_no_more()
         if seconds is None:
             self._interrupted.set()
-        left = self._config.grace_seconds if seconds is None else seconds
+        left = self.config.grace_seconds if seconds is None else seconds
         self._loop.call_later(left - min(RESERVE_SECONDS, left / 3), self.stop_immediately)
 
     def stop_immediately(self) -> None:
@@ -130,9 +128,9 @@ class Run:
 
     def _beat(self) -> object:
         """In the thread of the heartbeat."""
-        answer = self._manager.renew_lease(self._batch.pk, self._token)
+        answer = self.manager.renew_lease(self._batch.pk, self._token)
         if answer:
-            self._loop.call_soon_threadsafe(self._checker.hosts.recall, hear_of_hosts())
+            self._loop.call_soon_threadsafe(self.checker.hosts.recall, hear_of_hosts())
             if are_slots_wanted(self._token):
                 self._loop.call_soon_threadsafe(self._sharing.exchange_soon)
             if are_wanted(self._batch):
@@ -156,22 +154,22 @@ class Run:
         All workers may be waiting for it: then nobody else would claim.
         """
         if not self._stopping:
-            self.stop(self._config.check_timeout)
-        self._checker.hosts.slots.cancel_waiting()
+            self.stop(self.config.check_timeout)
+        self.checker.hosts.slots.cancel_waiting()
 
     async def _enter_checker(self, stack: AsyncExitStack) -> None:
         """Enter the checker, with a timeout, so that a worker never waits for ever."""
-        seconds = self._config.lease_seconds
+        seconds = self.config.lease_seconds
         try:
             async with asyncio.timeout(seconds):
-                await stack.enter_async_context(self._checker)
+                await stack.enter_async_context(self.checker)
         except TimeoutError as error:
             raise TimeoutError(str(error) or f"The checker was not ready within {seconds:g} s.") from error
 
     async def _read(self) -> None:
         while not self._stopping and (scan := self.partitions.scan or await self._lease_more()):
-            size = self._config.page_size
-            page = await self._database(queries.fetch_pending, self._batch, set(scan.partitions), scan.last_id, size)
+            size = self.config.page_size
+            page = await self.database(queries.fetch_pending, self._batch, set(scan.partitions), scan.last_id, size)
             if not self._stopping:
                 self._checks.add(self.partitions.add(scan, page, size))
                 self.partitions.put_off(partition_of_domain(host) for host in self._checks.window.take_crowded())
@@ -208,8 +206,8 @@ class Run:
     async def _record(self) -> None:
         while not (self._settled.is_set() and not self._checks.results):
             await self._wait_for_chunk()
-            if notes := self._checker.hosts.take_notes():
-                await self._database(remember_hosts, notes)
+            if notes := self.checker.hosts.take_notes():
+                await self.database(remember_hosts, notes)
             if self._checks.fault is not None:
                 raise self._checks.fault
             if self._refusal is not None:
@@ -217,7 +215,7 @@ class Run:
             await self._require_online()
             if chunk := self._checks.take_chunk():
                 began = time.monotonic()
-                await self._call_as_owner(self._manager.record_results, chunk)
+                await self._call_as_owner(self.manager.record_results, chunk)
                 self._heartbeat.note_renewal(began)
                 note_recorded(chunk, time.monotonic() - began)
                 self.partitions.note_recorded(profile_id for profile_id, _ in chunk)
@@ -246,7 +244,7 @@ class Run:
         # Probe again while no check is running: many at once may be too much for our own network.
         self._is_pausing = True
         self._checks.interrupt()
-        await self._checks.wait_for_running(self._config.timeout)
+        await self._checks.wait_for_running(self.config.timeout)
         is_online = await self._prober.is_online()
         self._is_pausing = False
         if is_online:
@@ -256,18 +254,18 @@ class Run:
     async def _record_answers(self) -> None:
         while chunk := self._checks.take_chunk():
             answers = [(pk, result) for pk, result in chunk if result.ok or result.http_status is not None]
-            await self._call_as_owner(self._manager.record_results, answers)
+            await self._call_as_owner(self.manager.record_results, answers)
 
     async def _wait_for_chunk(self) -> None:
         """Until a chunk is full, everything is settled, or the first result has waited long enough for others."""
         if not self._checks.has_chunk and not self._settled.is_set():
             self._chunk_ready.clear()
             with suppress(TimeoutError):
-                async with asyncio.timeout(self._config.record_seconds):
+                async with asyncio.timeout(self.config.record_seconds):
                     await self._chunk_ready.wait()
 
     async def _call_as_owner(self, call: Callable[..., Any], *arguments: Any) -> Any:
-        answer = await self._database(call, self._batch.pk, self._token, *arguments)
+        answer = await self.database(call, self._batch.pk, self._token, *arguments)
         if isinstance(answer, Refusal):
             raise RunOver(str(answer))
         return answer

@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext, suppress
 from contextvars import copy_context
-from dataclasses import replace
+from dataclasses import KW_ONLY, dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -54,6 +54,7 @@ ECHO_SECONDS = 1.0
 SWITCH_SECONDS = 0.0005
 
 
+@dataclass(eq=False)
 class Worker:
     """Works on one batch at a time until a signal arrives or `finished` returns True.
 
@@ -67,23 +68,18 @@ class Worker:
     checks after that time. Its running checks may then take as long as any check.
     """
 
-    def __init__(
-        self,
-        finished: Callable[[], bool] = lambda: False,
-        *,
-        delivers: bool = True,
-        processes: int = 1,
-        seconds: float | None = None,
-    ) -> None:
+    finished: Callable[[], bool] = lambda: False
+    _: KW_ONLY
+    delivers: bool = True
+    processes: int = 1
+    seconds: float | None = None
+
+    def __post_init__(self) -> None:
         self.name = f"{socket.gethostname()}:{os.getpid()}"
         self._manager = BatchManager(actor=self.name, channel=Channel.WORKER)
         config = get_config()
         self._config = replace(config, concurrency=fit_concurrency(config.concurrency))
-        self._finished = finished
-        self._delivers = delivers
-        self._processes = processes
-        self._seconds = seconds
-        self._is_task = seconds is not None
+        self._is_task = self.seconds is not None
         self._is_over = False
         self._run: Run | None = None
         self._prober = Prober(self._config, self._database)
@@ -126,17 +122,17 @@ class Worker:
         for number in SIGNALS:
             if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # ignored under `nohup`
                 loop.add_signal_handler(number, self._on_signal, number)
-        if self._seconds is not None:
-            loop.call_later(self._seconds, self._end)
+        if self.seconds is not None:
+            loop.call_later(self.seconds, self._end)
         await work()
 
     async def _work(self) -> None:
         await self._database(self._manager.purge_deleted)
-        if self._delivers:
+        if self.delivers:
             await self._database(report_return)
         await self._database(self._manager.start_worker, self.name)
-        delivers = delivering(self._config, self._database, self._stop) if self._delivers else nullcontext()
-        upkeep = doing_upkeep(self._manager, self._config.poll_seconds) if self._delivers else nullcontext()
+        delivers = delivering(self._config, self._database, self._stop) if self.delivers else nullcontext()
+        upkeep = doing_upkeep(self._manager, self._config.poll_seconds) if self.delivers else nullcontext()
         async with measuring_lag(), delivers, upkeep, pinging(self._config) as self._pinger:
             try:
                 await self._work_until_stopped()
@@ -145,7 +141,7 @@ class Worker:
                     await self._database(self._manager.end_worker, self.name)
 
     async def _work_until_stopped(self) -> None:
-        while not (self._stop.is_set() or self._is_over) and not await self._database(self._finished):
+        while not (self._stop.is_set() or self._is_over) and not await self._database(self.finished):
             version = await self._database(Queue.objects.read_version)
             claimed_at = time.monotonic()  # the lease counts from before the claim: it may be frozen right after it
             claimed = await self._claim()
@@ -208,7 +204,7 @@ class Worker:
     async def _claim(self) -> ClaimedRun | None:
         if self._is_offline and await self._database(have_others_continued):
             return None  # only this machine is offline
-        claimed = await self._database(self._manager.claim_run, self.name, self._processes, self._is_task)
+        claimed = await self._database(self._manager.claim_run, self.name, self.processes, self._is_task)
         self._is_offline = self._is_offline and claimed is None
         return claimed
 
@@ -241,7 +237,7 @@ class Worker:
             self._pinger.ping(Ping.START, batch.pk)
         try:
             checker = load_checker(batch.checker, self._config)
-            self._run = Run(claimed, claimed_at, self._manager, checker, self._config, self._database, self._processes)
+            self._run = Run(claimed, claimed_at, self._manager, checker, self._config, self._database, self.processes)
             if self._stop.is_set() or self._is_over:
                 self._run.stop()
             await self._run.work()
