@@ -46,22 +46,21 @@ class Watch:
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        self._latest: deque[Seen] = deque()
-        self._unreachable = 0
+        self._latest: deque[Seen] = deque(maxlen=config.outage_window)
 
     def note(self, host: str, result: CheckResult) -> None:
         self._latest.append(Seen(host, result.is_unreachable, time()))
-        self._unreachable += result.is_unreachable
-        if len(self._latest) > self._config.outage_window:
-            self._unreachable -= self._latest.popleft().is_unreachable
 
     def forget(self) -> None:
         self._latest.clear()
-        self._unreachable = 0
 
     @property
     def has_failures(self) -> bool:
         return self._unreachable > 0 and self._is_on
+
+    @property
+    def _unreachable(self) -> int:
+        return sum(seen.is_unreachable for seen in self._latest)
 
     def suspects_outage(self, *, has_ended: bool) -> bool:
         """Whether too many could not connect. At the end of the run, fewer checks than usual are enough."""
