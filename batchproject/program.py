@@ -19,7 +19,7 @@ batches {version} checks lists of public profiles regularly, and reports new sto
   batches createsuperuser    create an account to log in with
   batches serve              run the web application and workers, until Ctrl-C
   batches batchworker        run workers only
-  batches batch, list, queue, profile, host, redirect, token
+  batches batch, list, queue, profile, redirect, token
                              show and change everything: see `batches list --help`
   batches check --deploy     report what is missing for production
   batches migrate            update the database after an upgrade

@@ -56,16 +56,6 @@ REDIRECTS: Columns = {
     "first seen": lambda found: when(found.first_seen_at),
 }
 
-HOSTS: Columns = {
-    "host": lambda found: printable(found.host),
-    "profiles": lambda found: f"{found.profiles:,}{'+' if found.has_more else ''}",
-    "failing": lambda found: f"{found.failing:,}",
-    "rate": lambda found: "-" if found.failing_percent is None else f"{found.failing_percent:.1f} %",
-    "median": lambda found: "-" if found.median_seconds is None else f"{found.median_seconds:.2f} s",
-    "paused until": lambda found: when(found.paused_until),
-    "last error": lambda found: shorten(found.last_error, 60),
-}
-
 RESTING: Columns = {
     "id": lambda profile: str(profile.pk),
     "profile": lambda profile: printable(profile.url),

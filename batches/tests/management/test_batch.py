@@ -184,7 +184,6 @@ def test_the_list_shows_the_queue_in_order_and_then_the_others(manage):
         ("list show", f"No lists. Create one: {command_line('list create NAME FILE')}"),
         ("list feed list", f"No feeds. Create one: {command_line('list feed create LIST NAME')}"),
         ("queue subscriptions", f"Nobody is subscribed. Subscribe somebody: {command_line('queue subscribe ADDRESS')}"),
-        ("host list", "No host fails."),
         ("profile resting", "No profile rests."),
         ("redirect list", "No profile redirects permanently."),
     ],
