@@ -8,7 +8,7 @@ from dataclasses import replace
 from math import ceil
 from queue import SimpleQueue
 from threading import Event, Thread
-from typing import Self
+from typing import Self, TextIO
 
 from batches.conf import celery_command, get_config
 from batches.management.base import number_to
@@ -100,14 +100,11 @@ def process_count_for(batch: Batch, wanted: int | None) -> int:
     return max(1, min(wanted or get_config().processes, ceil(batch.total_profiles / PROFILES_PER_PROCESS)))
 
 
-def echo(name: str, line: str) -> None:
+def echo(name: str, line: str, stream: TextIO | None = None) -> None:
+    """Write a line of a process after its name, by default to stderr; a JSON log line names its process itself."""
+    whole = line if line.startswith("{") else f"{name:7} | {line}"
     with suppress(OSError):  # a full disk must not stop the processes
-        print(line if is_json(line) else f"{name} | {line}", file=sys.stderr, flush=True)
-
-
-def is_json(line: str) -> bool:
-    """Whether it is a JSON log line, which names its process itself."""
-    return line.startswith("{")
+        print(f"{whole}\n", end="", file=stream or sys.stderr, flush=True)  # in one piece: several threads write
 
 
 def _echo_faults(name: str, line: str) -> None:

@@ -1,23 +1,20 @@
 import os
-from collections.abc import Sequence
-from contextlib import suppress
+import sys
+from functools import partial
 from importlib.util import find_spec
-from threading import Lock
 from typing import Any
 
 from django.conf import settings
 from django.core.management import CommandError, CommandParser, call_command
-from django.core.management.color import supports_color
 from django.db import connections
 from django.urls import reverse, set_script_prefix
-from django.utils.termcolors import colorize
 
 from batches.conf import EXECUTORS, command_line, get_config, install_command
 from batches.demo.profiles import HOST as DEMO_HOST
 from batches.management.base import DatabaseCommand, port_number, require_free_port, start_command
 from batches.management.commands.demo import demo_port
-from batches.management.supervisor import Child, Echo, supervise
-from batches.management.workers import add_processes, celery_children, is_json, worker_children
+from batches.management.supervisor import Child, supervise
+from batches.management.workers import add_processes, celery_children, echo, worker_children
 from batches.web.uploads import MAX_FORM_BYTES
 
 #: The limits of waitress for idle, slow and hostile visitors.
@@ -32,8 +29,6 @@ SERVER_OPTIONS = (
     # The unread part of an export waits in a file. By default, a thread would wait beyond 16 MB.
     "--outbuf-high-watermark=2000000000",
 )
-COLOURS = {"web": "cyan", "demo": "magenta"}
-WORKER_COLOUR = "green"
 
 
 class Command(DatabaseCommand):
@@ -76,7 +71,7 @@ class Command(DatabaseCommand):
         connections.close_all()
         self.stdout.write(f"Admin: {site}{reverse('admin:index')}\nStop with Ctrl-C.")
         self.stdout.flush()
-        if fault := supervise(children, self.make_echo(children, supports_color() and not options["no_color"])):
+        if fault := supervise(children, partial(echo, stream=sys.stdout)):
             raise CommandError(f"{fault}. All processes were stopped.")
         self.stdout.write("Stopped.")
 
@@ -95,20 +90,6 @@ class Command(DatabaseCommand):
         require_free_port(DEMO_HOST, port, remedy)
         self.stdout.write(f"For the demo, this worker may also check addresses on {DEMO_HOST}.")
         return True
-
-    def make_echo(self, children: Sequence[Child], coloured: bool) -> Echo:
-        """A function that writes whole lines, one at a time, after the name of their process."""
-        lock, width = Lock(), max(len(child.name) for child in children)
-
-        def echo(name: str, line: str) -> None:
-            prefix = f"{name:<{width}} |"
-            with lock, suppress(CommandError):  # a full disk must not stop the processes
-                colour = COLOURS.get(name, WORKER_COLOUR)
-                prefixed = f"{colorize(prefix, fg=colour) if coloured else prefix} {line}"
-                self.stdout.write(line if is_json(line) else prefixed)
-                self.stdout.flush()
-
-        return echo
 
 
 def require_celery() -> None:
