@@ -5,7 +5,7 @@ the previewed list, so that only a previewed list is added.
 """
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from django.contrib import messages
@@ -18,7 +18,7 @@ from django.utils.translation import gettext as _
 
 from batches.lists.addresses import host_of
 from batches.lists.exports import REJECT_COLUMNS, export_csv
-from batches.lists.imports import ImportResult, ProfileAddress, Reject
+from batches.lists.imports import ImportResult, Names, Reject
 from batches.models import STATUS_WORDS, Batch, Profile
 from batches.queue.contents import count_known
 from batches.queue.refusals import Code
@@ -75,8 +75,8 @@ class AddBatchAdmin(BatchAdminBase):
 
 def preview_context(request: HttpRequest, form: AddBatchForm) -> dict[str, Any]:
     # One lookup in the unique index per address: 3 s for a million.
-    known = count_known(profile.url for profile in form.imported.profiles)
-    hosts = Counter(host_of(profile.url) for profile in form.imported.profiles)
+    known = count_known(form.imported.profiles)
+    hosts = Counter(map(host_of, form.imported.profiles))
     return {
         "imported": form.imported,
         "known": known,
@@ -115,7 +115,7 @@ def download_rejects(form: ContentForm) -> HttpResponseBase:
 
 
 def create_batch(
-    request: HttpRequest, form: NewBatchForm, profiles: QuerySet[Profile] | Collection[ProfileAddress], *content: Any
+    request: HttpRequest, form: NewBatchForm, profiles: QuerySet[Profile] | Names, *content: Any
 ) -> tuple[Batch, bool] | None:
     """The batch of this form, and whether this request created it. If it is refused, the form has the reason.
 

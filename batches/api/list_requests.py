@@ -14,7 +14,7 @@ from batches.limits import (
     MAX_TIME_ZONE,
     MAX_URL,
 )
-from batches.lists.imports import ImportResult
+from batches.lists.imports import ImportResult, Names
 from batches.models import Subscription
 
 from .batch_requests import ChangeBody
@@ -46,7 +46,7 @@ class ListJSON(NewBody, ProfilesJSON):
     )
 
     def _read_list(self, *, strict: bool) -> ImportResult:
-        return super()._read_list(strict=strict) if self.validated_data.get("profiles") else ImportResult([], [], 0)
+        return super()._read_list(strict=strict) if self.validated_data.get("profiles") else ImportResult(Names(), [], 0)
 
 
 @with_examples("multipart/form-data", From_a_file={"name": "Magazines", "file": "https://example.org/feed\n"})

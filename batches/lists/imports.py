@@ -1,11 +1,10 @@
 """The result of an import: profiles, rejected entries, or the reason why the list is not valid."""
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
-from itertools import starmap
 from typing import Any
 
 from batches.limits import MAX_NAME, MAX_QUOTE
@@ -29,23 +28,8 @@ class ProfileAddress:
     name: str = ""
 
 
-class Addresses(Collection[ProfileAddress]):
-    """Profiles to create, each address once. An object for each of a million would take 70 MB."""
-
-    def __init__(self, names: Mapping[str, str]) -> None:
-        self.names = names  # by address
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def __iter__(self) -> Iterator[ProfileAddress]:
-        return starmap(ProfileAddress, self.names.items())
-
-    def __contains__(self, profile: object) -> bool:
-        return isinstance(profile, ProfileAddress) and self.names.get(profile.url) == profile.name
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Addresses) and list(self) == list(other)
+class Names(dict[str, str]):
+    """Profiles to create: their names by normalised address. An object for each of a million would take 70 MB."""
 
 
 def collect_names(profiles: Iterable[Any]) -> Mapping[str, str]:
@@ -53,8 +37,8 @@ def collect_names(profiles: Iterable[Any]) -> Mapping[str, str]:
 
     Raises InvalidAddress for a text that is not an address.
     """
-    if isinstance(profiles, Addresses):
-        return profiles.names
+    if isinstance(profiles, Names):
+        return profiles
     names: dict[str, str] = {}
     for profile in profiles:
         url, name = (_normalise(profile), "") if isinstance(profile, str) else (profile.url, profile.name)
@@ -85,7 +69,7 @@ class Reject:
 class ImportResult:
     """At least one profile, each address once; `duplicates` counts the repetitions."""
 
-    profiles: Collection[ProfileAddress]
+    profiles: Names
     rejects: list[Reject]
     duplicates: int
 
@@ -93,8 +77,8 @@ class ImportResult:
     def digest(self) -> str:
         """A hash of the profiles and their order, to recognise a list that was previewed."""
         digest = sha256()
-        for profile in self.profiles:
-            digest.update(f"{profile.url}\t{profile.name}\n".encode())
+        for url, name in self.profiles.items():
+            digest.update(f"{url}\t{name}\n".encode())
         return digest.hexdigest()
 
 
@@ -110,7 +94,7 @@ class Collector:
     """Collects the entries of a list, each address once."""
 
     def __init__(self) -> None:
-        self.names: dict[str, str] = {}
+        self.names = Names()
         self.rejects: list[Reject] = []
         self.duplicates = 0
 
@@ -141,7 +125,7 @@ class Collector:
                 "%(count)s entry is not valid", "%(count)s entries are not valid", count=len(self.rejects)
             )
             raise self._invalid(summary)
-        return ImportResult(Addresses(self.names), self.rejects, self.duplicates)
+        return ImportResult(self.names, self.rejects, self.duplicates)
 
     def _invalid(self, summary: Sentence) -> InvalidList:
         reasons: list[str] = [

@@ -97,7 +97,7 @@ class Command(FeedActions, SubscriptionActions):
         if dry_run:
             self.stderr.write("Dry run: nothing was saved.")
             return
-        profiles = result.profiles if result else []
+        profiles = result.profiles if result else {}
         values = {field: options[field] for field in ("priority", "checker", "count_first")}
         created = self.require_accepted(self.manager.create_list(name, profiles, **values))
         total = pluralise(created.total_profiles, "profile")

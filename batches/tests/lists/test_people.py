@@ -353,10 +353,8 @@ KINDS = [
 def test_a_list_gives_the_intended_profiles_and_no_line_vanishes(filename, case):
     content, profiles, rejects = (*case, ())[:3]
     result = read_profiles(as_bytes(content), filename=filename)
-    found = [(profile.url, profile.name) for profile in result.profiles]
-    if profiles and isinstance(profiles[0], str):
-        found = [url for url, _ in found]
-    assert found == profiles
+    found = result.profiles if isinstance(profiles[0], str) else result.profiles.items()
+    assert list(found) == profiles
     assert [(reject.line, reject.reason) for reject in result.rejects] == [*rejects]
 
 
@@ -405,7 +403,7 @@ def test_well_formed_opml_gives_what_an_xml_parser_reads(trees, encoding):
             found[normalise_address(url)] = found.get(normalise_address(url)) or clean_line(name, MAX_NAME)
     content = etree.tostring(root, encoding=encoding, xml_declaration=True)
     result = read_profiles(content, filename="list.opml", strict=True)
-    assert {profile.url: profile.name for profile in result.profiles} == found
+    assert result.profiles == found
 
 
 @settings(max_examples=100)

@@ -123,4 +123,4 @@ def test_an_exported_list_is_the_same_when_it_is_imported_again(format):
     profiles = [(f"https://a.example/{number}?a=1&b=;-2", name) for number, name in enumerate(names)]
     rows = [SimpleNamespace(url=url, name=name, feed_url="") for url, name in profiles]
     read = read_profiles("".join(MEMBER_EXPORTERS[format](rows)).encode(), strict=True)
-    assert [(profile.url, profile.name) for profile in read.profiles] == profiles
+    assert list(read.profiles.items()) == profiles
