@@ -12,7 +12,6 @@ from django.contrib.auth.models import PermissionsMixin
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections, router
-from django.db.models import Model
 
 from .conf import get_config, install_command
 from .models import Subscription
@@ -78,16 +77,16 @@ def _read_setting(key: str) -> Any:
 def check_routers(**kwargs: Any) -> list[CheckMessage]:
     """Hand-written statements and locks use the default database, and tokens and stored responses refer to users."""
     models = [*apps.get_app_config("batches").get_models(), get_user_model()]
-    elsewhere = sorted(model._meta.label for model in models if _databases_of(model) != {DEFAULT_DB_ALIAS})
+    elsewhere = sorted(
+        model._meta.label
+        for model in models
+        if {router.db_for_read(model), router.db_for_write(model)} != {DEFAULT_DB_ALIAS}
+    )
     if not elsewhere:
         return []
     problem = f"DATABASE_ROUTERS do not keep these in the database “{DEFAULT_DB_ALIAS}”: {', '.join(elsewhere)}."
     hint = f'Let db_for_read and db_for_write return "{DEFAULT_DB_ALIAS}" for them.'
     return [Error(problem, hint=hint, id="batches.E007")]
-
-
-def _databases_of(model: type[Model]) -> set[str]:
-    return {router.db_for_read(model), router.db_for_write(model)}
 
 
 @register(TAG)

@@ -9,7 +9,7 @@ from rest_framework.exceptions import NotFound
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from batches.lists.feeds import CONTENT_TYPES, write_feed
+from batches.lists.feeds import FEEDS, write_feed
 from batches.models import ListFeed
 from batches.models.keys import digest_of
 from batches.queue.feeds import NewFeed
@@ -92,7 +92,7 @@ class FeedView(OpenView):
         site = request.build_absolute_uri(get_script_prefix())
         content = write_feed(kind, feed.list_id, feed.list.name, feed.list.created_at, site, stories)
         # Without Last-Modified: no story is newer when a profile leaves the list.
-        whole = HttpResponse(content, content_type=CONTENT_TYPES[kind])
+        whole = HttpResponse(content, content_type=FEEDS[kind].content_type)
         return respond_conditionally(request, make_etag(content), lambda: whole)
 
 

@@ -46,7 +46,9 @@ class ListJSON(NewBody, ProfilesJSON):
     )
 
     def _read_list(self, *, strict: bool) -> ImportResult:
-        return super()._read_list(strict=strict) if self.validated_data.get("profiles") else ImportResult(Names(), [], 0)
+        if self.validated_data.get("profiles"):
+            return super()._read_list(strict=strict)
+        return ImportResult(Names(), [], 0)
 
 
 @with_examples("multipart/form-data", From_a_file={"name": "Magazines", "file": "https://example.org/feed\n"})

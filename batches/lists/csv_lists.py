@@ -161,8 +161,9 @@ def _lay_out(lines: Sequence[Line], delimiter: str) -> Layout:
     above = list(takewhile(lambda row: not any(map(_is_address, row[1])), rows))
     header, fields = max(above, key=lambda row: _count_fields(row[1]), default=(0, []))
     known = [fields.index(field) for field in rank_fields(tuple(fields))[0]]
-    if not known:
-        header = max((number for number, _ in takewhile(lambda row: not _may_be_entry(row[1]), above)), default=0)
+    if not known:  # a dot or a slash is in a faulty address, and not in a title
+        titles = takewhile(lambda row: not any("." in cell or "/" in cell for cell in row[1]), above)
+        header = max((number for number, _ in titles), default=0)
     addresses = _choose_addresses(fields, known, found)
     names = [  # a name may be an address, too
         column
@@ -171,7 +172,7 @@ def _lay_out(lines: Sequence[Line], delimiter: str) -> Layout:
     ]
     if not known and len(addresses) == 1 and max(len(row) for _, row in rows) == 2:
         names = [1 - addresses[0]]
-    matches = sum(any(_is_address(cell) for cell in _cells(row, addresses)) for _, row in rows)
+    matches = sum(any(_is_address(row[column]) for column in addresses if column < len(row)) for _, row in rows)
     return Layout(delimiter, addresses, names, header, bool(known), matches)
 
 
@@ -185,15 +186,6 @@ def _count_fields(row: Sequence[str]) -> int:
     """The number of cells that name a known field; 0 if none names the address."""
     fields = set(map(simplify, row))
     return len(fields & {*ADDRESS_FIELDS, *NAME_COLUMNS}) if fields & {*ADDRESS_FIELDS} else 0
-
-
-def _may_be_entry(row: Sequence[str]) -> bool:
-    """Whether it may be a faulty address rather than a title."""
-    return any("." in cell or "/" in cell for cell in row)
-
-
-def _cells(row: Sequence[str], columns: Sequence[int]) -> Iterator[str]:
-    return (row[column] for column in columns if column < len(row))
 
 
 def _first_of(row: Sequence[str], columns: Sequence[int]) -> str:

@@ -49,7 +49,10 @@ def export_csv(rows: Iterable[Any], columns: Sequence[str]) -> Iterator[str]:
     writer = csv.writer(echo)
     yield writer.writerow(columns)
     for values in _read_values(rows, columns):
-        yield writer.writerow(map(_escape_formula, values))
+        yield writer.writerow(
+            FORMULA.sub("'", value) if isinstance(value, str) and not ADDRESS.fullmatch(value) else value
+            for value in values
+        )
 
 
 def export_jsonl(rows: Iterable[Any], columns: Sequence[str]) -> Iterator[str]:
@@ -87,7 +90,3 @@ def _read_values(rows: Iterable[Any], columns: Sequence[str]) -> Iterator[list[A
 def unescape(text: str) -> str:
     """The text of a cell before `export_csv` made it harmless."""
     return _ESCAPED.sub("", text)
-
-
-def _escape_formula(value: Any) -> Any:
-    return FORMULA.sub("'", value) if isinstance(value, str) and not ADDRESS.fullmatch(value) else value

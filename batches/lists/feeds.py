@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from io import BytesIO
-from typing import Any, Protocol
+from typing import Any
 from uuid import UUID, uuid5
 
 from django.utils.feedgenerator import Atom1Feed, SyndicationFeed, rfc3339_date
@@ -17,17 +17,6 @@ from batches.text import NOT_XML, is_web_address
 from .addresses import host_of
 
 UNTITLED = "(untitled)"
-
-
-class Story(Protocol):
-    """A story with the address and the name of its profile."""
-
-    pk: Any
-    title: str
-    url: str
-    published_at: datetime | None
-    found_at: Any
-    profile: Any
 
 
 class AtomFeed(Atom1Feed):
@@ -64,11 +53,13 @@ class JsonFeed(SyndicationFeed):
 
 #: By the end of the address.
 FEEDS: Mapping[str, type[AtomFeed | JsonFeed]] = {"atom": AtomFeed, "json": JsonFeed}
-CONTENT_TYPES: Mapping[str, str] = {kind: feed.content_type for kind, feed in FEEDS.items()}
 
 
-def write_feed(kind: str, list_id: UUID, name: str, created_at: datetime, link: str, stories: Iterable[Story]) -> bytes:
-    """The feed has no link to itself, which would reveal the key to anybody who receives its stories."""
+def write_feed(kind: str, list_id: UUID, name: str, created_at: datetime, link: str, stories: Iterable[Any]) -> bytes:
+    """The feed of these stories, each with its profile.
+
+    It has no link to itself, which would reveal the key to anybody who receives its stories.
+    """
     title = clean(name)
     feed = FEEDS[kind](
         title=title, author_name=title, link=link, description=None, feed_guid=list_id.urn, created_at=created_at

@@ -7,7 +7,7 @@ from django.core.management.base import CommandError
 from django.db import transaction
 
 from batches.conf import command_line
-from batches.models import ListFeed, ProfileList, public_fields
+from batches.models import ListFeed, public_fields
 from batches.text import printable, stored_line
 from batches.web.feeds import addresses_of
 
@@ -43,7 +43,11 @@ class FeedActions(ActionCommand):
             self.require_delivered()
 
     def revoke_feed(self, *, list: str, name: str, **options: Any) -> None:
-        feed = self.find_feed(self.find_list(list), name)
+        found, wanted = self.find_list(list), stored_line(name)
+        feed = ListFeed.objects.select_related("list").filter(list=found, name=wanted).first()
+        if feed is None:
+            advice = f"Show the feeds: {command_line('list feed list')}"
+            raise CommandError(f"“{printable(found.name)}” has no feed “{printable(wanted)}”. {advice}")
         self.require_accepted(self.manager.revoke_feed(feed.pk))
         self.stdout.write(f"The feed “{printable(feed.name)}” of “{printable(feed.list.name)}” was revoked.")
 
@@ -53,12 +57,3 @@ class FeedActions(ActionCommand):
             feeds = feeds.filter(list=self.find_list(list))
         nothing = f"No feeds. Create one: {command_line('list feed create LIST NAME')}"
         self.print_things(as_json, feeds, public_fields.FEED, FEEDS, nothing)
-
-    def find_feed(self, found: ProfileList, name: str) -> ListFeed:
-        """Raises CommandError."""
-        wanted = stored_line(name)
-        feed = ListFeed.objects.select_related("list").filter(list=found, name=wanted).first()
-        if feed is None:
-            advice = f"Show the feeds: {command_line('list feed list')}"
-            raise CommandError(f"“{printable(found.name)}” has no feed “{printable(wanted)}”. {advice}")
-        return feed

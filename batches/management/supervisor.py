@@ -89,8 +89,8 @@ def keep_running(running: list[Running], ended: SimpleQueue[Running | None]) -> 
             for at, dead in list(waiting.values()):
                 if at <= time.monotonic():
                     del waiting[dead.child.name]
-                    place = running.index(dead)
-                    running[place] = dead.start_again()
+                    place, delay = running.index(dead), min(2 * dead.next_delay, LONGEST_DELAY)
+                    running[place] = Running(dead.child, dead.echo, ended, delay)
                     running[place].follow()
             continue
         if process is None:
@@ -121,12 +121,12 @@ class Running:
     """
 
     def __init__(
-        self, child: Child, echo: Echo, ended: SimpleQueue[Running | None], delay: float | None = None
+        self, child: Child, echo: Echo, ended: SimpleQueue[Running | None], delay: float = FIRST_DELAY
     ) -> None:
         self.child = child
         self.echo = echo
         self._ended = ended
-        self._delay = FIRST_DELAY if delay is None else delay
+        self._delay = delay
         self._started = time.monotonic()
         # With it, the children find the project wherever they are started from.
         import_path = os.pathsep.join(filter(None, sys.path))
@@ -146,15 +146,12 @@ class Running:
     def follow(self) -> None:
         """Pass on its lines, and report its end."""
         self.relay.start()
-        Thread(target=self._watch, args=(self._ended,), daemon=True).start()
+        Thread(target=self._watch, daemon=True).start()
 
     @property
     def next_delay(self) -> float:
         """Seconds before it should start again."""
         return FIRST_DELAY if time.monotonic() - self._started > LONG_LIFE else self._delay
-
-    def start_again(self) -> Running:
-        return Running(self.child, self.echo, self._ended, min(2 * self.next_delay, LONGEST_DELAY))
 
     @property
     def exit_reason(self) -> str:
@@ -189,9 +186,9 @@ class Running:
         for line in self.process.stdout:
             self.echo(self.child.name, line.rstrip("\n"))
 
-    def _watch(self, ended: SimpleQueue[Running | None]) -> None:
+    def _watch(self) -> None:
         self.process.wait()
-        ended.put(self)
+        self._ended.put(self)
 
 
 def main() -> None:

@@ -2,13 +2,13 @@
 
 import sys
 from argparse import ArgumentParser
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from math import ceil
 from queue import SimpleQueue
 from threading import Event, Thread
-from typing import Self, TextIO
+from typing import TextIO
 
 from batches.conf import celery_command, get_config
 from batches.management.base import number_to
@@ -59,40 +59,36 @@ def celery_children(processes: int, environ: Mapping[str, str] | None = None) ->
     ]
 
 
-class Helpers:
-    """A block during which workers help the one in this process with a batch, until `is_stopped` returns true."""
+@contextmanager
+def helpers(batch: Batch, processes: int, is_stopped: Callable[[], object]) -> Iterator[None]:
+    """Within the block, workers help the one in this process with a batch, until `is_stopped` returns true."""
+    children = worker_children(processes, {"LOG_LEVEL": "WARNING"}, f"--batch={batch.pk}")[1:]
+    running: list[Running] = []
+    ended: SimpleQueue[Running | None] = SimpleQueue()
+    left = Event()
 
-    def __init__(self, batch: Batch, processes: int, is_stopped: Callable[[], object]) -> None:
-        children = worker_children(processes, {"LOG_LEVEL": "WARNING"}, f"--batch={batch.pk}")[1:]
-        self._children = [replace(child, may_finish=True) for child in children]
-        self._is_stopped = is_stopped
-        self._running: list[Running] = []
-        self._ended: SimpleQueue[Running | None] = SimpleQueue()
-        self._left = Event()
-        self._thread = Thread(target=self._stop_in_time, name="helpers")
-
-    def __enter__(self) -> Self:
-        for child in self._children:
-            self._running.append(Running(child, _echo_faults, self._ended))
-            self._running[-1].follow()
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self._left.set()
-        self._thread.join()
-
-    def _stop_in_time(self) -> None:
+    def stop_in_time() -> None:
         """Stop them at the same time as the worker in this process, which has the same grace period."""
-        keeper = Thread(target=keep_running, args=(self._running, self._ended), daemon=True)
+        keeper = Thread(target=keep_running, args=(running, ended), daemon=True)
         keeper.start()
-        while not (self._left.wait(INTERVAL) or self._is_stopped()):
+        while not (left.wait(INTERVAL) or is_stopped()):
             pass
-        self._ended.put(None)
+        ended.put(None)
         keeper.join()
-        stop(self._running)
-        for process in self._running:
+        stop(running)
+        for process in running:
             process.kill()
+
+    for child in children:
+        running.append(Running(replace(child, may_finish=True), _echo_faults, ended))
+        running[-1].follow()
+    thread = Thread(target=stop_in_time, name="helpers")
+    thread.start()
+    try:
+        yield
+    finally:
+        left.set()
+        thread.join()
 
 
 def process_count_for(batch: Batch, wanted: int | None) -> int:

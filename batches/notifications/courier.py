@@ -186,7 +186,10 @@ class Courier:
         with self._client.chain() as transfer:
             answer = await self._client.request(transfer, url, lines, data=body)
         wait = parse_retry_after(answer.headers.get("Retry-After", ""))
-        return AttemptResult(answer.status, _describe_failure(answer.status), wait)
+        error = "" if 200 <= answer.status < 300 else describe_status(answer.status)
+        if answer.status in REDIRECTS:
+            error += ", and redirects are not followed"
+        return AttemptResult(answer.status, error, wait)
 
 
 def send_message(claim: WebhookDelivery) -> AttemptResult:
@@ -202,9 +205,3 @@ def name_receiver(claim: WebhookDelivery) -> str:
     if claim.webhook:  # its address may have a key
         return f"Webhook “{claim.webhook.name or host_of(claim.webhook.url)}”"
     return claim.subscription.as_sentence if claim.subscription else ""
-
-
-def _describe_failure(status: int) -> str:
-    if 200 <= status < 300:
-        return ""
-    return describe_status(status) + (", and redirects are not followed" if status in REDIRECTS else "")

@@ -32,13 +32,15 @@ def send_mail(delivery: WebhookDelivery) -> AttemptResult:
     except smtplib.SMTPNotSupportedError as error:
         return AttemptResult(None, f"the mail server cannot send this message: {error}", final=True)
     except (OSError, smtplib.SMTPException) as error:
-        return AttemptResult(None, f"the mail server {name_server()} does not answer: {describe_fault(error)}")
+        fault = one_line(clean_text(getattr(error, "strerror", None) or error, MAX_ERROR)) or type(error).__name__
+        return AttemptResult(None, f"the mail server {name_server()} does not answer: {fault}")
     return AttemptResult(None)
 
 
 def make_mail(delivery: WebhookDelivery) -> EmailMultiAlternatives:
-    letter, subscription, host = word_letter(delivery), delivery.subscription, own_host()
+    letter, subscription = word_letter(delivery), delivery.subscription
     assert subscription is not None
+    host = urlsplit(get_config().base_url).hostname or "batches.localhost"
     headers = {
         # RFC 3834: no holiday notice answers it. RFC 2919: readers can sort it by its list.
         "Auto-Submitted": "auto-generated",
@@ -48,10 +50,6 @@ def make_mail(delivery: WebhookDelivery) -> EmailMultiAlternatives:
     mail = EmailMultiAlternatives(letter.subject, letter.text, None, [subscription.address], headers=headers)
     mail.attach_alternative(letter.html, "text/html")
     return mail
-
-
-def own_host() -> str:
-    return urlsplit(get_config().base_url).hostname or "batches.localhost"
 
 
 def name_server() -> str:
@@ -66,7 +64,3 @@ def describe_refusal(code: int, answer: bytes | str, *, is_early: bool = False) 
     text = answer.decode(errors="replace") if isinstance(answer, bytes) else answer
     sentence = f"the mail server answered {code} {one_line(clean_text(text, MAX_ERROR))}"
     return AttemptResult(None, sentence, final=code >= 500 and code != LOGIN_REQUIRED and not is_early)
-
-
-def describe_fault(error: Exception) -> str:
-    return one_line(clean_text(getattr(error, "strerror", None) or error, MAX_ERROR)) or type(error).__name__

@@ -4,7 +4,7 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.http import urlencode
 
-from batches.lists.feeds import CONTENT_TYPES
+from batches.lists.feeds import FEEDS
 from batches.queue.feeds import NewFeed
 
 
@@ -14,5 +14,5 @@ def addresses_of(created: NewFeed, request: HttpRequest | None = None) -> dict[s
     The key is in the query, which Django never logs.
     """
     query, complete = urlencode({"token": created.key}), request.build_absolute_uri if request else str
-    views = {kind: f"batches_api:v1:feed-{kind}" for kind in CONTENT_TYPES}
+    views = {kind: f"batches_api:v1:feed-{kind}" for kind in FEEDS}
     return {kind: complete(f"{reverse(view, args=[created.feed.list_id])}?{query}") for kind, view in views.items()}

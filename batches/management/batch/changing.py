@@ -80,12 +80,15 @@ class ChangeActions(ActionCommand):
         """Apply the action to each batch. A refusal does not stop the others."""
         values: dict[str, Any] = {"preempt": True} if now else {"reason": reason} if reason else {}
         if action == Action.RETRY_FAILED:
-            values = {"reasons": options["reasons"], "profiles": self.find_chosen(options["profiles"])}
+            profiles = [self.find_profile(wanted).pk for wanted in options["profiles"] or ()]
+            values = {"reasons": options["reasons"], "profiles": profiles or None}
         if not yes and sys.stdin.isatty():
             names = ", ".join(f"“{printable(self.find_batch(batch_id).name)}”" for batch_id in ids)
             require_confirmed(f"Delete {names} with all results?")
+        if action == Action.UNDO_CHANGE:  # each undo then finds the queue as that change left it
+            ids = sorted(ids, key=self.line_of_change, reverse=True)
         refused = False
-        for batch_id in self.latest_first(ids) if action == Action.UNDO_CHANGE else ids:
+        for batch_id in ids:
             try:
                 batch = self.find_batch(batch_id)
                 outcome = self.require_accepted(getattr(self.manager, action)(batch.pk, **values))
@@ -98,20 +101,12 @@ class ChangeActions(ActionCommand):
         if refused:
             raise SystemExit(1)
 
-    def latest_first(self, ids: list[str]) -> list[str]:
-        """The batches that were changed last, first: each undo then finds the queue as that change left it."""
-
-        def line_of_change(batch_id: str) -> int:
-            try:
-                change = find_latest_change(self.find_batch(batch_id))
-            except CommandError:  # reported when it is its turn
-                return 0
-            return change.pk if change else 0
-
-        return sorted(ids, key=line_of_change, reverse=True)
-
-    def find_chosen(self, profiles: list[str] | None) -> list[int] | None:
-        return [self.find_profile(wanted).pk for wanted in profiles] if profiles else None
+    def line_of_change(self, batch_id: str) -> int:
+        try:
+            change = find_latest_change(self.find_batch(batch_id))
+        except CommandError:  # reported when it is its turn
+            return 0
+        return change.pk if change else 0
 
     def move(self, *, id: str, position: int, **options: Any) -> None:
         batch = self.find_batch(id)

@@ -12,7 +12,7 @@ from batches.management.base import JSON
 from batches.management.batch.creating import CreateActions, list_parser
 from batches.management.batch.showing import details_as_dict, details_context
 from batches.management.progress import ProgressDisplay
-from batches.management.workers import Helpers, add_processes, process_count_for
+from batches.management.workers import add_processes, helpers, process_count_for
 from batches.models import Batch
 from batches.reports import queries
 from batches.text import printable
@@ -82,7 +82,7 @@ def work_until_finished(batch: Batch, out: TextIO, processes: int) -> int | None
     worker = Worker(finished=lambda: not unfinished.exists(), delivers=False, processes=processes)
     display = ProgressDisplay(batch.pk, out, lambda: "Stopping after the running checks. " if worker.stopped_by else "")
     try:
-        with display, Helpers(batch, processes, lambda: worker.stopped_by):
+        with display, helpers(batch, processes, lambda: worker.stopped_by):
             worker.work()
     except KeyboardInterrupt:  # just before or after the worker handles signals itself
         return signal.SIGINT

@@ -33,15 +33,17 @@ class Command(ActionCommand):
     ) -> None:
         if bool(ids) == takes_all or (ids and host):
             raise CommandError("Name the redirects by their IDs, or use --all (with --host for those at one host).")
+        wanted = dict.fromkeys(ids)
         if dry_run:
-            found = [*self.find(host)] if takes_all else self.find_all(ids)
+            named = [self.require_accepted(self.manager.find_redirect(redirect_id)) for redirect_id in wanted]
+            found = self.find(host) if takes_all else named
             self.print_things(as_json, found, public_fields.REDIRECT, REDIRECTS, "Nothing to accept.")
             self.stderr.write("Dry run: nothing was saved.")
             return
         if takes_all:
             results = self.manager.accept_redirects(self.find(host))
         else:
-            results = [self.manager.accept_redirect(redirect_id) for redirect_id in dict.fromkeys(ids)]
+            results = [self.manager.accept_redirect(redirect_id) for redirect_id in wanted]
         accepted = [result for result in results if not isinstance(result, Refusal)]
         refused = [result.message for result in results if isinstance(result, Refusal)]
         if as_json:
@@ -53,6 +55,3 @@ class Command(ActionCommand):
 
     def find(self, host: str | None) -> QuerySet[Redirect]:
         return self.filter_by_host(Redirect.objects.proposed(), "profile__url", host)
-
-    def find_all(self, ids: list[str]) -> list[Redirect]:
-        return [self.require_accepted(self.manager.find_redirect(redirect_id)) for redirect_id in dict.fromkeys(ids)]
