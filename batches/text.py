@@ -156,13 +156,11 @@ def recognise(text: str, templates: tuple[str, ...]) -> str:
 
 @cache
 def compile_all(templates: tuple[str, ...]) -> list[tuple[str, re.Pattern[str]]]:
-    return [(template, re.compile(as_pattern(template), re.DOTALL)) for template in templates]
+    def as_group(found: re.Match[str]) -> str:
+        return f"(?P<{found[1]}>{PATTERNS.get(found[1], '.+')})"
 
-
-def as_pattern(template: str) -> str:
-    return re.sub(
-        r"%\\\((\w+)\\\)s", lambda found: f"(?P<{found[1]}>{PATTERNS.get(found[1], '.+')})", re.escape(template)
-    )
+    patterns = (re.sub(r"%\\\((\w+)\\\)s", as_group, re.escape(template)) for template in templates)
+    return [(template, re.compile(pattern, re.DOTALL)) for template, pattern in zip(templates, patterns, strict=True)]
 
 
 def _is_number(value: object) -> bool:

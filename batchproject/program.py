@@ -35,7 +35,9 @@ def main() -> None:
     with usable_streams():
         match sys.argv[1:]:
             case [] | ["help"] | ["--help"] | ["-h"]:
-                print_usage()
+                from .installation import find_data_directory
+
+                print(USAGE.format(version=__version__, directory=find_data_directory()), end="")
             case ["version"] | ["--version"]:
                 print(f"batches {__version__}")
             case ["help", "--all"]:
@@ -58,23 +60,12 @@ def usable_streams() -> Iterator[None]:
         with suppress(BrokenPipeError):
             yield
     finally:
-        write_output()
-
-
-def write_output() -> None:
-    """Write what is left of the output, since Python would print a traceback at exit if it cannot be written."""
-    try:
-        sys.stdout.flush()
-    except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python tries again
-        if not isinstance(error, BrokenPipeError):
-            sys.exit(f"Cannot write the output: {error.strerror}.")
-
-
-def print_usage() -> None:
-    from .installation import find_data_directory
-
-    print(USAGE.format(version=__version__, directory=find_data_directory()), end="")
+        try:
+            sys.stdout.flush()  # Python would print a traceback at exit if the rest cannot be written
+        except OSError as error:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python tries again
+            if not isinstance(error, BrokenPipeError):
+                sys.exit(f"Cannot write the output: {error.strerror}.")
 
 
 def execute(line: Sequence[str], prepare: Callable[[], None] = lambda: None) -> None:

@@ -168,10 +168,8 @@ def _find_lists(value: dict[str, Any]) -> list[list[Any]]:
         inner = values.pop()
         if isinstance(inner, dict):
             values.extend(reversed(inner.values()))
-        elif isinstance(inner, list) and any(_may_have_entries(item) for item in inner):
+        elif isinstance(inner, list) and any(
+            isinstance(item, dict | list) or (isinstance(item, str) and "://" in item) for item in inner
+        ):
             found.append(inner)
     return found
-
-
-def _may_have_entries(item: Any) -> bool:
-    return isinstance(item, dict | list) or (isinstance(item, str) and "://" in item)

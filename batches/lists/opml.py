@@ -52,36 +52,27 @@ def read_opml(source: ListSource, collector: Collector) -> None:
     They are named by `title`, otherwise `text`. Other outlines are folders or notes.
     """
     window = Piecewise(source)
-    root = ""
+    has_root = False
     while start := window.find(_START):
-        line = window.line
+        line, tag = window.line, start[3]
         window.at = start.end()
         if start.lastindex in _HIDING:
-            _skip_hidden(window, line, start[0], *_HIDING[start.lastindex], collector)
+            fault, pattern = _HIDING[start.lastindex]
+            if end := window.find(pattern):
+                window.at = end.end()
+            else:
+                collector.reject(line, start[0], fault)
             continue
-        root = root or _require_root(start[3])
-        if start[3].lower() == "outline":
+        if not has_root and tag.lower() not in ROOTS:
+            name = clean_line(tag, 80)
+            raise InvalidList(
+                Sentence("This is XML but not OPML: it starts with <%(tag)s>, not with <opml>.", tag=name)
+            )
+        has_root = True
+        if tag.lower() == "outline":
             _read_outline(window, line, collector)
-    if not root and source.head.strip():
+    if not has_root and source.head.strip():
         raise InvalidList(Sentence("This is not OPML: it does not contain <opml>."))
-
-
-def _require_root(name: str) -> str:
-    if name.lower() not in ROOTS:
-        message = Sentence(
-            "This is XML but not OPML: it starts with <%(tag)s>, not with <opml>.", tag=clean_line(name, 80)
-        )
-        raise InvalidList(message)
-    return name
-
-
-def _skip_hidden(
-    window: Piecewise, line: int, written: str, fault: str, end: re.Pattern[str], collector: Collector
-) -> None:
-    if found := window.find(end):
-        window.at = found.end()
-    else:
-        collector.reject(line, written, fault)
 
 
 def _read_outline(window: Piecewise, line: int, collector: Collector) -> None:

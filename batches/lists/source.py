@@ -34,7 +34,10 @@ class ListSource:
     def __init__(self, file: BinaryIO) -> None:
         stream = io.BufferedReader(BoundedStream(file), HEAD)
         head = stream.peek(HEAD)
-        _refuse_archive(head)
+        if head.startswith(b"PK\x03\x04"):
+            raise InvalidList(
+                Sentence("This is a workbook or a ZIP archive; save the sheet with the addresses as CSV in UTF-8.")
+            )
         codec = choose_codec(head)
         self.head = decode_head(head)
         _require_text(head.decode("utf-8", "surrogateescape") if codec == "utf_8_sig" else self.head)
@@ -158,13 +161,6 @@ def decode_head(head: bytes) -> str:
 def find_first_line(head: str) -> str:
     """The first line that is not blank."""
     return re.split(r"[\r\n]", head.strip(), maxsplit=1)[0]
-
-
-def _refuse_archive(head: bytes) -> None:
-    if head.startswith(b"PK\x03\x04"):
-        raise InvalidList(
-            Sentence("This is a workbook or a ZIP archive; save the sheet with the addresses as CSV in UTF-8.")
-        )
 
 
 def _require_text(head: str) -> None:

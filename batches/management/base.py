@@ -317,9 +317,9 @@ def add_now(parser: Any) -> None:
     parser.add_argument("--now", action="store_true", help=text)
 
 
-def add_values(parser: ArgumentParser, priority: str = "Higher goes first (default: 0).") -> None:
+def add_values(parser: ArgumentParser) -> None:
     """Add --priority and --checker, for a new batch or for the runs of a list."""
-    parser.add_argument("--priority", type=int, default=0, help=priority)
+    parser.add_argument("--priority", type=int, default=0, help="Higher goes first (default: 0).")
     parser.add_argument("--checker", choices=list(get_config().all_checkers), default="feed")
 
 

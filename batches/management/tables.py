@@ -43,7 +43,7 @@ SUBSCRIPTIONS: Columns = {
     "address": lambda subscription: shorten(subscription.shown_address, 60),
     "topics": lambda subscription: ", ".join(subscription.topics),
     "when": lambda subscription: subscription.when,
-    "active": lambda subscription: yes_or_no(subscription.is_active),
+    "active": lambda subscription: "yes" if subscription.is_active else "no",
     "id": lambda subscription: str(subscription.pk),
 }
 
@@ -90,13 +90,9 @@ TOKENS: Columns = {
     "created": lambda token: when(token["created_at"]),
     "expires": lambda token: when(token["expires_at"]),
     "last used": lambda token: when(token["last_used_at"]),
-    "active": lambda token: yes_or_no(token["is_active"]),
+    "active": lambda token: "yes" if token["is_active"] else "no",
     "user": lambda token: printable(token["user"]),
 }
-
-
-def yes_or_no(value: bool) -> str:
-    return "yes" if value else "no"
 
 
 def tabulate(columns: Columns, things: Iterable[Any]) -> list[str]:

@@ -66,12 +66,20 @@ def send_chat(delivery: WebhookDelivery) -> AttemptResult:
 def captured_log() -> Iterator[list[str]]:
     """Collect the warnings of Apprise in this thread instead of logging them: only they have the reason for a failure,
     and they may quote an address."""
-    logger, collector = logging.getLogger("apprise"), Collector()
-    logger.addFilter(collector)
+    logger, thread, lines = logging.getLogger("apprise"), threading.get_ident(), list[str]()
+
+    def collect(record: logging.LogRecord) -> bool:
+        if record.thread != thread:
+            return True
+        if record.levelno >= logging.WARNING:
+            lines.append(record.getMessage())
+        return False
+
+    logger.addFilter(collect)
     try:
-        yield collector.lines
+        yield lines
     finally:
-        logger.removeFilter(collector)
+        logger.removeFilter(collect)
 
 
 @contextmanager
@@ -82,17 +90,3 @@ def kept_charsets() -> Iterator[None]:
         yield
     finally:
         charset.CHARSETS.update(kept)
-
-
-class Collector(logging.Filter):
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: list[str] = []
-        self._thread = threading.get_ident()
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        if record.thread != self._thread:
-            return True
-        if record.levelno >= logging.WARNING:
-            self.lines.append(record.getMessage())
-        return False

@@ -9,9 +9,10 @@ import logging
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
+from concurrent.futures import Future
 from contextlib import asynccontextmanager, suppress
 from dataclasses import KW_ONLY, dataclass
-from functools import partial
+from threading import Thread
 
 from batches.checking.checkers.base import FetchError
 from batches.checking.checkers.client import Client
@@ -30,7 +31,6 @@ from .chats import send_chat
 from .mail import send_mail
 from .outbox import AttemptResult
 from .signatures import sign
-from .threads import in_own_thread
 
 logger = logging.getLogger(__name__)
 
@@ -169,7 +169,7 @@ class Courier:
             async with asyncio.timeout(timeout):
                 if claim.webhook:
                     return await self._post(claim, claim.webhook)
-                return await in_own_thread(partial(send_message, claim))
+                return await send_in_own_thread(claim)
         except FetchError as error:
             return AttemptResult(None, str(error))
         except TimeoutError:
@@ -190,6 +190,21 @@ class Courier:
         if answer.status in REDIRECTS:
             error += ", and redirects are not followed"
         return AttemptResult(answer.status, error, wait)
+
+
+async def send_in_own_thread(claim: WebhookDelivery) -> AttemptResult:
+    """If the caller is cancelled, the thread goes on: a mail server that hangs must not keep a worker from stopping."""
+    future: Future[AttemptResult] = Future()
+    future.set_running_or_notify_cancel()
+
+    def send() -> None:
+        try:
+            future.set_result(send_message(claim))
+        except BaseException as error:  # raised where the result is awaited
+            future.set_exception(error)
+
+    Thread(target=send, name="message", daemon=True).start()
+    return await asyncio.wrap_future(future)
 
 
 def send_message(claim: WebhookDelivery) -> AttemptResult:

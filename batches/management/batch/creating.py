@@ -51,15 +51,20 @@ class CreateActions(ActionCommand):
 def list_parser() -> ArgumentParser:
     """The arguments for the list and the batch."""
     parser = ArgumentParser(add_help=False)
-    parser.add_argument("file", nargs="?", help="Text, CSV, OPML or JSON; - for standard input.")
-    parser.add_argument("--format", choices=FORMATS, help="Needed only if it cannot be detected.")
+    add_content(parser, nargs="?")
     parser.add_argument("--name", help="Name of the batch (default: the name of the file).")
     add_values(parser)
     parser.add_argument("--count-first", action="store_true", help=str(COUNT_FIRST))
     parser.add_argument("--keep", action="store_true", help="Keep the profiles as a list of that name.")
-    parser.add_argument("--strict", action="store_true", help="Create nothing if any line is rejected.")
-    parser.add_argument("--dry-run", action="store_true", help="Only read the list and report.")
     return parser
+
+
+def add_content(parser: ArgumentParser, **file: Any) -> None:
+    """Add the file with a list, and how to read it."""
+    parser.add_argument("file", **{"help": "Text, CSV, OPML or JSON; - for standard input.", **file})
+    parser.add_argument("--format", choices=FORMATS, help="Needed only if it cannot be detected.")
+    parser.add_argument("--strict", action="store_true", help="Save nothing if any line is rejected.")
+    parser.add_argument("--dry-run", action="store_true", help="Only report; save nothing.")
 
 
 def read_list(file: str | None, format: str | None, strict: bool) -> ImportResult:

@@ -2,7 +2,7 @@ import os
 import sys
 import threading
 from argparse import SUPPRESS
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from django.core.management import CommandError, CommandParser
@@ -52,18 +52,15 @@ class Command(DatabaseCommand):
             require_free_port(metrics_host, port, "Choose another one: --metrics-port PORT")
         connections.close_all()  # this thread no longer needs the database
         if processes > 1:
-            self.supervise_workers(processes, metrics_host, ports)
+            children = worker_children(processes, None, f"--metrics-host={metrics_host}", metrics=ports)
+            if fault := supervise(children, echo):
+                raise CommandError(f"{fault}. All processes were stopped.")
             return
         if metrics_port:
             start_http_server(metrics_port, metrics_host, REGISTRY)
         finished = has_ended(batch) if batch else lambda: False
         Worker(finished, delivers=batch is None, processes=together).work()
         self.leave_threads_behind()
-
-    def supervise_workers(self, processes: int, metrics_host: str, ports: Sequence[int]) -> None:
-        children = worker_children(processes, None, f"--metrics-host={metrics_host}", metrics=ports)
-        if fault := supervise(children, echo):
-            raise CommandError(f"{fault}. All processes were stopped.")
 
     def leave_threads_behind(self) -> None:
         """Exit without waiting for threads of checkers that hang, for example in a name lookup."""

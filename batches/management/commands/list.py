@@ -9,11 +9,10 @@ from django.core.management.base import CommandError, CommandParser
 
 from batches.conf import command_line, get_config
 from batches.lists.exports import MEMBER_EXPORTERS
-from batches.lists.formats import FORMATS
 from batches.lists.imports import ImportResult
 from batches.management.base import JSON, add_export_options, add_now, add_values
 from batches.management.batch.changing import require_confirmed
-from batches.management.batch.creating import read_list
+from batches.management.batch.creating import add_content, read_list
 from batches.management.feeds import FeedActions
 from batches.management.output import MAX_SHOWN, when
 from batches.management.subscriptions import SubscriptionActions
@@ -29,10 +28,7 @@ from batches.text import pluralise, printable
 # Arguments that several actions share.
 LIST, CONTENT = ArgumentParser(add_help=False), ArgumentParser(add_help=False)
 LIST.add_argument("list", metavar="LIST", help="Its name, or its ID, which you can shorten to four characters.")
-CONTENT.add_argument("file", help="Text, CSV, OPML or JSON; - for standard input.")
-CONTENT.add_argument("--format", choices=FORMATS, help="Needed only if it cannot be detected.")
-CONTENT.add_argument("--strict", action="store_true", help="Change nothing if any line is rejected.")
-CONTENT.add_argument("--dry-run", action="store_true", help="Only report what would change.")
+add_content(CONTENT)
 
 
 class Command(FeedActions, SubscriptionActions):
@@ -73,12 +69,9 @@ class Command(FeedActions, SubscriptionActions):
     def add_create(self) -> None:
         create = self.add_action("create", Command.create, "Create a list.", JSON)
         create.add_argument("name")
-        create.add_argument("file", nargs="?", help="Its profiles (default: an empty list); - for standard input.")
-        create.add_argument("--format", choices=FORMATS, help="Needed only if it cannot be detected.")
-        add_values(create, "Priority of its runs; higher goes first (default: 0).")
+        add_content(create, nargs="?", help="Its profiles (default: an empty list); - for standard input.")
+        add_values(create)
         create.add_argument("--count-first", action="store_true", help=str(COUNT_FIRST))
-        create.add_argument("--strict", action="store_true", help="Create nothing if any line is rejected.")
-        create.add_argument("--dry-run", action="store_true", help="Only read the list and report.")
 
     def add_schedule(self) -> None:
         schedule = self.add_action("schedule", Command.schedule, "Schedule a list.", LIST, JSON)
