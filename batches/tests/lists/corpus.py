@@ -25,7 +25,6 @@ ARCHIVE = "This is a workbook or a ZIP archive; save the sheet with the addresse
 NO_ADDRESS = "The list has no valid address (line "
 NO_COLUMN = 'No column contains addresses; name one "url" in the first line, instead of: '
 TOO_MANY = "More than 100,000 entries are not valid (line 2: It opens a quote that is never closed; "
-AFTER_QUOTE = f"{NO_ADDRESS}2: It has text after a closing quote; within quotes, write each quote twice)."
 NOT_JSON = "This is not JSON; write an array of entries, or one JSON object or string a line."
 NO_ROOT = "This is not OPML: it does not contain <opml>."
 NOT_OPML = "This is XML but not OPML: it starts with <"
@@ -171,10 +170,7 @@ def names_in_csv() -> Iterator[Case]:
 def quotes() -> Iterator[Case]:
     yield "a quote never closed before 10 MB", f'url,name\n{A},"' + "x\n" * 5_000_000, TOO_MANY
     yield "a row of 20,000 lines", f'url,name\n{A},"' + "\n" * 20_000 + f'"\n{B},two\n', (B,)
-    yield "text after a quote", f'url,name\n{A},"one"1\n', AFTER_QUOTE
-    yield "doubled quotes", f'url,name\n{A},"one ""and"" a half"\n{B},""""""\n', (A, B)
     yield "typographic quotes", f"“url”,“name”\n“{A}”,“one”\n", NO_ADDRESS
-    yield "line ends within quotes", f'url,name\n{A},"one\r\ntwo\rthree\nfour"\n{B},\n', (A, B)
     yield "a line end within a quoted address", f'url,name\n"{A}\nx",one\n{B},two\n', (B,)
     yield "a backslash before a quote", f'url,name\n{A},"one\\""\n{B},two\n', (B,)
 
@@ -183,15 +179,12 @@ def columns() -> Iterator[Case]:
     yield "a header with commas above semicolons", table("url,name", delimiter=";"), ALL
     for sign in '"x/ ':
         yield f"a separator {sign!r}", f"sep={sign}\n" + table(), ALL
-    for header in ("URL,Name", "Url,NAME", '"url","name"', " url , name ", "\ufeffurl,name", '\ufeff"url",name', "url"):
-        yield f"header {header!r}", table(header), ALL
     for header in ("link,title", "u rl,name", "u\0rl,name", "ｕｒｌ,name", "", "url\u200b,name", "a,b,c"):
         yield f"header {header!r}", table(header), ALL
     yield "blank lines before a wrong header", "\n\nwhere;title\n", f"{NO_COLUMN}where;title."
     yield "70,000 blank lines before a table", "\n" * 70_000 + table(), ALL
     yield "only the header", "url,name\n", EMPTY
     yield "only blank rows", "url,name\n\n,\n", EMPTY
-    yield "no header", lines(*ALL), ALL
     yield "rows too short", lines("name,url", f"one,{A}", "two", ",", f"three,{C}"), (A, C)
     yield "rows too long", lines("url,name", f"{A},one,two,three", f"{B}" + "," * 500), (A, B)
     yield "600,000 columns", lines("url,name", A + ",x" * 600_000, B), (B,)

@@ -6,8 +6,6 @@ from itertools import repeat
 from operator import length_hint
 
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
 
 from batches.lists.exports import COLUMNS, EXPORTERS
 from batches.lists.formats import read_profiles
@@ -58,22 +56,6 @@ def test_each_format_has_exactly_these_values(format):
     end = "</body>\n</opml>\n" if format == "opml" else ""
     assert exported(format) == empty
     assert exported(format, ROW) == empty.removesuffix(end) + line + end
-
-
-# Values that the database can hold.
-TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=200)
-QUOTED = "\"quoted\", <tagged>; 'C' ü 漢 😀"
-
-
-@pytest.mark.parametrize("format", EXPORTERS)
-@given(name=TEXTS, error=TEXTS)
-@example(name=QUOTED, error="")
-def test_an_export_is_imported_as_the_same_profiles(format, name, error):
-    rows = [ROW._replace(name=name, error=error), ROW._replace(url="https://b.example/")]
-    first, second = read_profiles(exported(format, *rows).encode(), format=format).profiles.items()
-    assert (first[0], second) == (ROW.url, ("https://b.example/", "A & B"))
-    if name == QUOTED:
-        assert first[1] == name
 
 
 @pytest.mark.parametrize(

@@ -17,12 +17,11 @@ from batches.notifications.courier import Courier
 from batches.notifications.message_data import prepare_messages
 from batches.notifications.message_texts import word_letter
 from batches.tests.support.feedserver import WAIT_SECONDS, FeedServer, Reply
-from batches.tests.support.hostile import hostile
 from batches.tests.support.inside import canary
 from batches.tests.support.mailserver import MailServer
 from batches.tests.support.nameserver import names
 
-__all__ = ["canary", "hostile", "names"]
+__all__ = ["canary", "names"]
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import asyncio
 import json
 import time
 from collections import Counter
+from itertools import repeat
 from threading import Event
 from unittest.mock import Mock
 from uuid import uuid4
@@ -103,6 +104,13 @@ def test_only_2xx_is_a_success_redirects_are_not_followed_and_retry_after_is_hon
     assert (delivery.state, delivery.http_status, delivery.error) == expected
     assert receiver.hits("/elsewhere") == 0
     assert delivery.state != "waiting" or 1700 < seconds_to_wait(delivery) < 1900
+
+
+@one_database
+def test_of_a_response_only_the_head_is_read(receiver, webhook, deliver):
+    receiver.otherwise = Reply(body=repeat(b"x" * 100_000))
+    deliver()
+    assert only_delivery().state == "delivered"
 
 
 @one_database

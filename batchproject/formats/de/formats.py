@@ -1,10 +1,6 @@
 """German pages show dates and times like the pages of the app, and numbers as Django formats them."""
 
-from batchproject.formats.en.formats import DATE_FORMAT as DATE_FORMAT
-from batchproject.formats.en.formats import DATETIME_FORMAT as DATETIME_FORMAT
-from batchproject.formats.en.formats import SHORT_DATE_FORMAT as SHORT_DATE_FORMAT
-from batchproject.formats.en.formats import SHORT_DATETIME_FORMAT as SHORT_DATETIME_FORMAT
-from batchproject.formats.en.formats import TIME_FORMAT as TIME_FORMAT
+from batchproject.formats.en.formats import *  # noqa: F403
 
 #: A field shows its value in the first format.
 DATE_INPUT_FORMATS = ["%Y-%m-%d", "%d.%m.%Y", "%d.%m.%y"]
