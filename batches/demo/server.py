@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from html import escape
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import NamedTuple
+from threading import Thread
+from typing import Any, NamedTuple, Self
 
 from .profiles import FORMATS, HOST, PATH, TEXT, DemoFeed, checksum, name_of
 
@@ -30,7 +31,10 @@ class Reply(NamedTuple):
 
 
 class FeedServer(ThreadingHTTPServer):
-    """Answers the demo's addresses. `clock` returns seconds since 1970; `pace` stretches the delays (0: no delay)."""
+    """A context in which threads answer the demo's addresses.
+
+    `clock` returns seconds since 1970; `pace` stretches the delays (0: no delay).
+    """
 
     daemon_threads = True
 
@@ -38,6 +42,14 @@ class FeedServer(ThreadingHTTPServer):
         self.clock = clock
         self.pace = pace
         super().__init__((HOST, port), Handler)
+
+    def __enter__(self) -> Self:
+        Thread(target=self.serve_forever, args=(0.05,), name="demo").start()
+        return self
+
+    def __exit__(self, *args: Any) -> None:
+        self.shutdown()
+        super().__exit__(*args)
 
     def reply(self, path: str, known: str, origin: str) -> Reply:
         """`known` are the ETags that the client has."""

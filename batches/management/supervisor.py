@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import runpy
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -34,8 +33,8 @@ Echo = Callable[[str, str], None]
 class Child:
     """A process that runs `python -m module arguments…`. `grace` is its seconds between SIGTERM and SIGKILL.
 
-    If it `listens_on` a host and port, the next child starts when it does. If it `restarts`, it is restarted when it
-    ends, after a delay that doubles while its runs are short. It may end with exit code 0 if it `may_finish`.
+    If it `restarts`, it is restarted when it ends, after a delay that doubles while its runs are short. It may end with
+    exit code 0 if it `may_finish`.
     """
 
     name: str
@@ -43,7 +42,6 @@ class Child:
     arguments: Sequence[str]
     grace: float
     environ: Mapping[str, str] = field(default_factory=dict)
-    listens_on: tuple[str, int] | None = None
     restarts: bool = False
     may_finish: bool = False
 
@@ -68,7 +66,6 @@ def supervise(children: Sequence[Child], echo: Echo) -> str:
             for child in children:
                 running.append(Running(child, echo, ended))
                 running[-1].follow()
-                running[-1].wait_until_it_listens()
             fault = keep_running(running, ended)
         with suppress(KeyboardInterrupt):
             stop(running)
@@ -120,13 +117,11 @@ class Running:
     Call `follow` when a signal handler can find it: until then, nobody sees that it runs.
     """
 
-    def __init__(
-        self, child: Child, echo: Echo, ended: SimpleQueue[Running | None], delay: float = FIRST_DELAY
-    ) -> None:
+    def __init__(self, child: Child, echo: Echo, ended: SimpleQueue[Running | None], delay: float = 0.0) -> None:
         self.child = child
         self.echo = echo
         self._ended = ended
-        self._delay = delay
+        self._delay = delay or FIRST_DELAY
         self._started = time.monotonic()
         # With it, the children find the project wherever they are started from.
         import_path = os.pathsep.join(filter(None, sys.path))
@@ -158,13 +153,6 @@ class Running:
         code = self.process.returncode
         how = f"exit code {code}" if code >= 0 else signal.Signals(-code).name
         return f"{self.child.name} ended unexpectedly ({how})"
-
-    def wait_until_it_listens(self) -> None:
-        """Wait until it listens or has ended."""
-        while self.child.listens_on and self.process.poll() is None:
-            with suppress(OSError), socket.create_connection(self.child.listens_on, timeout=1.0):
-                return
-            time.sleep(0.05)
 
     def wait_for_end(self) -> None:
         """After SIGTERM, until the child has ended or its grace period is over."""

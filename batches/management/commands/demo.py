@@ -1,19 +1,16 @@
 import os
 import secrets
-import signal
-import sys
 from typing import Any
 from urllib.parse import urlsplit
 
 from django.contrib.auth import get_user_model
 from django.core.management import CommandError, CommandParser
-from django.db import connections, transaction
+from django.db import transaction
 from django.urls import reverse
 
 from batches.batch_manager import BatchManager
 from batches.conf import command_line
 from batches.demo.profiles import BATCHES, DEFAULT_PORT, HOST, PATH, profiles_of
-from batches.demo.server import FeedServer
 from batches.management.base import DatabaseCommand, port_number, require_free_port, start_command
 from batches.models import Batch, Profile
 from batches.queue.refusals import Refusal
@@ -25,7 +22,6 @@ class Command(DatabaseCommand):
     help = "Set up the demo on an empty database: an operator account and three batches with 300 profiles."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--serve", action="store_true", help="Serve the demo feeds until Ctrl-C.")
         port = os.environ.get("DEMO_PORT") or str(DEFAULT_PORT)
         text = (
             "Port of the feed server when the demo queue is created (default: $DEMO_PORT or %(default)s). "
@@ -35,12 +31,9 @@ class Command(DatabaseCommand):
         text = "Address of the web application, shown with the login."
         parser.add_argument("--site", default="http://127.0.0.1:8000", help=text)
 
-    def handle(self, *args: Any, serve: bool, feed_port: int, site: str, **options: Any) -> None:
-        if serve:
-            self.serve_feeds(demo_port() or feed_port)
-        else:
-            self.create_operator(site)
-            self.create_queue(feed_port)
+    def handle(self, *args: Any, feed_port: int, site: str, **options: Any) -> None:
+        self.create_operator(site)
+        self.create_queue(feed_port)
 
     def create_operator(self, site: str) -> None:
         """Create the operator if the database has no accounts: a removed operator must not come back."""
@@ -80,15 +73,6 @@ class Command(DatabaseCommand):
         self.stdout.write(
             f"Demo queue created: {len(BATCHES)} batches, {total} profiles, about three minutes of checks."
         )
-
-    def serve_feeds(self, port: int) -> None:
-        require_free_port(HOST, port, "Stop the program that uses it, then serve the demo feeds again.")
-        connections.close_all()
-        with FeedServer(port) as server:
-            for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, lambda *_: sys.exit())
-            self.stdout.write(f"Serving the demo feeds on http://{HOST}:{port}{PATH}")
-            server.serve_forever()
 
     def print_box(self, *lines: str) -> None:
         width = max(map(len, lines))

@@ -1,5 +1,6 @@
 import os
 import sys
+from contextlib import nullcontext
 from functools import partial
 from importlib.util import find_spec
 from typing import Any
@@ -11,6 +12,7 @@ from django.urls import reverse, set_script_prefix
 
 from batches.conf import EXECUTORS, command_line, get_config, install_command
 from batches.demo.profiles import HOST as DEMO_HOST
+from batches.demo.server import FeedServer
 from batches.management.base import DatabaseCommand, port_number, require_free_port, start_command
 from batches.management.commands.demo import demo_port
 from batches.management.supervisor import Child, supervise
@@ -59,37 +61,35 @@ class Command(DatabaseCommand):
         set_script_prefix(url_prefix)
         require_free_port(host, port, f"Choose another one: PORT={port + 1} {start_command(options['demo'])}")
         site = f"http://{reachable_host(host)}:{port}"
-        has_demo = options["demo"] and self.set_up_demo(site)
-        # The worker starts after the feed server: without it, the profiles would fail.
-        demo = Child("demo", "django", ["demo", "--serve"], grace=3.0, listens_on=(DEMO_HOST, demo_port() or 0))
-        children = [demo] if has_demo else []
+        feed_port = self.set_up_demo(site) if options["demo"] else None
         processes = options["processes"] or get_config().processes
         reachable = {"BATCHES_ALLOWED_NETWORKS": ",".join([*get_config().allowed_networks, f"{DEMO_HOST}/32"])}
         make_workers = celery_children if options["executor"] == "celery" else worker_children
-        workers = make_workers(processes, reachable if has_demo else {}) if has_workers else []
-        children += [web_child(host, port, url_prefix), *workers]
+        workers = make_workers(processes, reachable if feed_port else {}) if has_workers else []
         connections.close_all()
         self.stdout.write(f"Admin: {site}{reverse('admin:index')}\nStop with Ctrl-C.")
         self.stdout.flush()
-        if fault := supervise(children, partial(echo, stream=sys.stdout)):
+        with FeedServer(feed_port) if feed_port else nullcontext():
+            fault = supervise([web_child(host, port, url_prefix), *workers], partial(echo, stream=sys.stdout))
+        if fault:
             raise CommandError(f"{fault}. All processes were stopped.")
         self.stdout.write("Stopped.")
 
-    def set_up_demo(self, site: str) -> bool:
-        """Set up the demo. Returns whether the queue has profiles of the demo, so that their feeds must be served."""
+    def set_up_demo(self, site: str) -> int | None:
+        """Set up the demo. Returns the port for its feeds; None if the queue has no profiles of the demo."""
         call_command("demo", site=site, stdout=self.stdout)
         port = demo_port()
         if port is None:
             advice = f"To see it: DATA_DIR=demo {start_command()}"
             self.stdout.write(f"The demo is not available, since this database already has other batches. {advice}")
-            return False
+            return None
         remedy = (
             "The demo's profiles need it: stop the program that uses it, "
             f"or continue without the demo: {command_line('serve')}"
         )
         require_free_port(DEMO_HOST, port, remedy)
         self.stdout.write(f"For the demo, this worker may also check addresses on {DEMO_HOST}.")
-        return True
+        return port
 
 
 def require_celery() -> None:

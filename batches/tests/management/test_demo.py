@@ -1,15 +1,12 @@
 """The demo: what `manage.py demo` sets up, and how its feed server responds."""
 
-import signal
 import socket
 import struct
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from io import StringIO
 from threading import Event
 from types import SimpleNamespace
 from urllib.parse import urlsplit
-from urllib.request import urlopen
 
 import fastfeedparser
 import feedparser
@@ -26,7 +23,6 @@ from batches.management.base import start_command
 from batches.management.commands.demo import demo_port
 from batches.management.commands.serve import Command as Serve
 from batches.models import Batch, Profile
-from batches.queue.sql import fetch_all
 from batches.tests.support.factories import everything
 from batches.tests.support.ports import free_port
 
@@ -125,14 +121,10 @@ def visit(clock):
     """Requests these paths from a real server, one after the other."""
 
     def run(*paths, etag=""):
-        with FeedServer(0, lambda: clock.now, pace=0) as server, ThreadPoolExecutor(1) as thread:
-            thread.submit(server.serve_forever, 0.01)
-            try:
-                base_url = f"http://{demo.HOST}:{server.server_port}{demo.PATH}"
-                with Client(base_url=base_url, headers={"If-None-Match": etag}) as client:
-                    return [client.get(path) for path in paths]
-            finally:
-                server.shutdown()
+        with FeedServer(0, lambda: clock.now, pace=0) as server:
+            base_url = f"http://{demo.HOST}:{server.server_port}{demo.PATH}"
+            with Client(base_url=base_url, headers={"If-None-Match": etag}) as client:
+                return [client.get(path) for path in paths]
 
     return run
 
@@ -198,22 +190,6 @@ def test_a_broken_document_is_broken_as_its_kind_says(visit):
         charset.decode("utf-8")
 
 
-@pytest.mark.slow
-@pytest.mark.databases("postgresql")
-@pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_the_feed_server_runs_without_a_connection_until_a_signal_ends_it(number, feed_port, commands):
-    environ = {"DEMO_PORT": str(feed_port), "PYTHONUNBUFFERED": "1", "PGAPPNAME": "demo"}
-    server = commands.start("demo", "--serve", environ=environ)
-    server.wait_for(lambda: f":{feed_port}{demo.PATH}" in server.out)
-    with urlopen(f"http://{demo.HOST}:{feed_port}{demo.PATH}rss/5") as response:
-        assert response.status == 200
-    connections = "SELECT 1 FROM pg_stat_activity WHERE application_name = 'demo'"
-    server.wait_for(lambda: not fetch_all(connections, []))
-    server.signal(number)
-    assert server.wait() == 0
-
-
 def test_a_client_that_breaks_off_leaves_no_traceback(capfd):
     ended = Event()
 
@@ -222,12 +198,8 @@ def test_a_client_that_breaks_off_leaves_no_traceback(capfd):
             super().shutdown_request(request)
             ended.set()
 
-    with Watched(0, pace=0) as server, ThreadPoolExecutor(1) as thread:
-        thread.submit(server.serve_forever, 0.01)
-        try:
-            with socket.create_connection((demo.HOST, server.server_port)) as client:
-                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # closing resets it
-            assert ended.wait(60)
-        finally:
-            server.shutdown()
+    with Watched(0, pace=0) as server:
+        with socket.create_connection((demo.HOST, server.server_port)) as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # closing resets it
+        assert ended.wait(60)
     assert capfd.readouterr().err == ""

@@ -88,7 +88,7 @@ def get(ports, path="/admin/login/", **headers):
 
 def test_web_worker_and_demo_run_together_and_ctrl_c_ends_them_all(serve, ports):
     process = serve("--demo")
-    process.wait_for(lambda: children(process).keys() == {"demo", "web", "worker"})
+    process.wait_for(lambda: children(process).keys() == {"web", "worker"})
     status, _, page = get(ports)
     assert (status, "csrfmiddlewaretoken" in page) == (200, True)
     assert f"Admin: http://127.0.0.1:{ports['PORT']}/admin/\n" in process.out
@@ -104,7 +104,7 @@ def test_web_worker_and_demo_run_together_and_ctrl_c_ends_them_all(serve, ports)
 def test_celery_runs_the_workers_if_it_has_a_broker(serve, ports):
     with open_broker("redis") as broker:
         process = serve("--demo", "--executor=celery", "--processes=2", CELERY_BROKER_URL=broker.url)
-        process.wait_for(lambda: children(process).keys() == {"demo", "web", "celery", "beat"})
+        process.wait_for(lambda: children(process).keys() == {"web", "celery", "beat"})
         process.wait_for(lambda: BatchProfile.objects.filter(status=BatchProfile.Status.OK).exists())
         press_ctrl_c(process)
         assert_ended(process)
@@ -289,12 +289,8 @@ class SlowThread(supervisor.Thread):
         time.sleep(1.0)
 if "SLOWLY" in os.environ:
     supervisor.Thread = SlowThread
-ports = {"late": ("127.0.0.1", int(os.environ.get("LATE_PORT", "0")))}
 restarting = os.environ.get("RESTARTING", "").split()
-children = [
-    Child(name, name, [], float(sys.argv[1]), listens_on=ports.get(name), restarts=name in restarting)
-    for name in sys.argv[2:]
-]
+children = [Child(name, name, [], float(sys.argv[1]), restarts=name in restarting) for name in sys.argv[2:]]
 # In one piece: it is called by several threads.
 print(supervise(children, lambda name, line: os.write(1, f"{name} | {line}\\n".encode())) or "stopped", flush=True)
 """
@@ -312,14 +308,6 @@ import signal, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 print("up")
 time.sleep(600)
-""",
-    "late": """
-import os, pathlib, socket, time
-print("not yet")
-while not pathlib.Path(os.environ["LATE_GATE"]).exists():
-    time.sleep(0.01)
-with socket.create_server(("127.0.0.1", int(os.environ["LATE_PORT"]))):
-    time.sleep(600)
 """,
     "failing": "raise SystemExit(3)",
     "crashing": "1 / 0",
@@ -355,7 +343,7 @@ def supervise(commands, tmp_path):
         environ = {"PYTHONPATH": f"{tmp_path}{os.pathsep}{settings.BASE_DIR}", **(environ or {})}
         command = [sys.executable, "-c", PROGRAM, str(grace), *names]
         process = commands.start_program(*command, environ=environ, process_group=0, **streams)
-        if not streams and "late" not in names:
+        if not streams:
             ready = [f"{name} | up\n" for name in names if "up" in MODULES[name]]
             # A child that ends unexpectedly may stop the others before they are up.
             process.wait_for(lambda: process.popen.poll() is not None or all(line in process.out for line in ready))
@@ -377,17 +365,6 @@ def test_under_nohup_they_continue_after_the_terminal_is_closed(supervise):
     process.signal(signal.SIGHUP)
     with pytest.raises(subprocess.TimeoutExpired):
         process.popen.wait(0.5)
-    process.signal(signal.SIGTERM)
-    assert process.wait() == 0
-
-
-def test_a_child_starts_when_the_previous_one_listens(supervise, ports, tmp_path):
-    gate = tmp_path / "gate"
-    process = supervise("late", "polite", environ={"LATE_PORT": ports["DEMO_PORT"], "LATE_GATE": str(gate)})
-    process.wait_for(lambda: "late | not yet" in process.out)
-    assert "polite" not in process.out
-    gate.touch()
-    process.wait_for(lambda: "polite | up" in process.out)
     process.signal(signal.SIGTERM)
     assert process.wait() == 0
 

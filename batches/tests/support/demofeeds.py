@@ -1,7 +1,5 @@
 """The feeds of the demo, at a fixed moment and without delays."""
 
-from threading import Thread
-
 import pytest
 
 from batches.demo.server import FeedServer
@@ -14,10 +12,4 @@ MOMENT = 1_796_040_000.0
 def demo():
     """The host of the feeds, which is 127.0.0.1:8089 on the pages of the documentation."""
     with FeedServer(0, clock=lambda: MOMENT, pace=0) as server:
-        thread = Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield f"127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
+        yield f"127.0.0.1:{server.server_port}"
