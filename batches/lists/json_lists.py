@@ -10,10 +10,11 @@ from batches.text import Sentence
 
 from .fields import rank_fields
 from .imports import Collector, InvalidList
-from .source import LONGEST_MATCH, MAX_LINE, ListSource, Piecewise, find_first_line
+from .source import LONGEST_MATCH, ListSource, Piecewise, find_first_line
 
-#: Maximum characters of one value of a document, which may be the whole document.
+#: Maximum characters of one value, which may be the whole list.
 MAX_VALUE = 4_000_000
+NOT_JSON = Sentence("It is not valid JSON.")
 NOT_AN_ENTRY = Sentence('It has no "url"; an entry is a string, or an object with a string "url".')
 
 _BETWEEN_VALUES = re.compile(r"[\s,\[\]]*+")
@@ -30,47 +31,20 @@ _decode = json.JSONDecoder().raw_decode
 def read_json(source: ListSource, collector: Collector) -> None:
     """Read entries, which are strings, or objects with an address and optionally a name.
 
-    Objects may contain the arrays.
+    They are in lines or in arrays: between any brackets and commas. Objects may contain the arrays. After a value with
+    a fault, the next object or line is read.
     """
-    first = find_first_line(source.head)
-    if not first or _is_json(first):
-        _read_lines(source, collector)
-    elif first.startswith(("[", "{")):
-        _read_document(Piecewise(source), collector)
-    else:
+    if (first := find_first_line(source.head)) and first[0] not in '[{"':
         raise InvalidList(Sentence("This is not JSON; write an array of entries, or one JSON object or string a line."))
-
-
-def _is_json(line: str) -> bool:
-    try:
-        json.loads(line)
-    except (ValueError, RecursionError):
-        return False
-    return True
-
-
-def _read_lines(source: ListSource, collector: Collector) -> None:
-    for number, line in source.read_lines():
-        if not line.strip():
-            continue
-        try:
-            value = json.loads(line.strip())
-        except (ValueError, RecursionError):
-            collector.reject(number, line, _describe(len(line) == MAX_LINE, MAX_LINE))
-        else:
-            for url, name in _find_entries(value):
-                _add_entry(collector, number, url, name, line)
-
-
-def _read_document(window: Piecewise, collector: Collector) -> None:
-    """Values between any brackets and commas. After a value with a fault, the next object or line is read."""
+    window = Piecewise(source)
     while window.skip(_BETWEEN_VALUES):
         try:
             value, end = _decode_value(window)
         except (ValueError, RecursionError) as error:
             written, fault = window.text[window.at : window.at + MAX_QUOTE], getattr(error, "pos", 0)
             is_cut = not window.is_whole and ("Unterminated" in str(error) or fault >= len(window.text))
-            collector.reject(window.line, written.partition("\n")[0], _describe(is_cut, MAX_VALUE))
+            reason = Sentence("It is longer than %(most)s characters.", most=MAX_VALUE) if is_cut else NOT_JSON
+            collector.reject(window.line, written.partition("\n")[0], reason)
             window.at = _before(window, fault)
             window.find(_NEXT_VALUE if written.startswith("{") else _LINE_END)
             if window.at > LONGEST_LEAD:
@@ -78,7 +52,10 @@ def _read_document(window: Piecewise, collector: Collector) -> None:
         else:
             written = window.text[window.at : end][:MAX_QUOTE]
             for line, url, name in _locate(window, end, _find_entries(value)):
-                _add_entry(collector, line, url, name, written)
+                if url is None:
+                    collector.reject(line, written, NOT_AN_ENTRY)
+                else:
+                    collector.add(line, url, name)
             window.at = end
 
 
@@ -92,12 +69,6 @@ def _decode_value(window: Piecewise) -> tuple[Any, int]:
             if window.is_whole or left > MAX_VALUE:
                 raise
             window.read_on(min(left, MAX_VALUE))  # double the length, so that its start is not decoded again and again
-
-
-def _describe(is_cut: bool, limit: int) -> Sentence:
-    if is_cut:
-        return Sentence("It is longer than %(most)s characters.", most=limit)
-    return Sentence("It is not valid JSON.")
 
 
 def _before(window: Piecewise, fault: int) -> int:
@@ -118,13 +89,6 @@ def _locate(
             is_plain = found >= 0
             window.at = max(window.at, found)
         yield window.line, url, name
-
-
-def _add_entry(collector: Collector, line: int, url: str | None, name: str, written: str) -> None:
-    if url is None:
-        collector.reject(line, written, NOT_AN_ENTRY)
-    else:
-        collector.add(line, url, name)
 
 
 def _find_entries(value: Any) -> Iterator[tuple[str | None, str]]:

@@ -48,10 +48,7 @@ class ListSource:
         number = 0
         while line := self.text.readline(MAX_LINE):
             number += 1
-            if number > MAX_LINES:
-                raise InvalidList(
-                    Sentence("The list has more than %(most)s lines; split it into several.", most=MAX_LINES)
-                )
+            _require_few(number)
             rest = line
             while len(rest) == MAX_LINE and not rest.endswith("\n"):
                 rest = self.text.readline(MAX_LINE)
@@ -77,6 +74,7 @@ class Piecewise:
     def _count_lines(self) -> None:
         self._line += self.text.count("\n", self._counted, self.at)
         self._counted = self.at
+        _require_few(self._line - 1)
 
     def read_on(self, at_least: int = 0) -> None:
         """Drop the used text, and read another piece."""
@@ -161,6 +159,11 @@ def decode_head(head: bytes) -> str:
 def find_first_line(head: str) -> str:
     """The first line that is not blank."""
     return re.split(r"[\r\n]", head.strip(), maxsplit=1)[0]
+
+
+def _require_few(lines: int) -> None:
+    if lines > MAX_LINES:
+        raise InvalidList(Sentence("The list has more than %(most)s lines; split it into several.", most=MAX_LINES))
 
 
 def _require_text(head: str) -> None:

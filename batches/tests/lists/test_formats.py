@@ -273,12 +273,11 @@ LONG = "It is longer than 1,000,000 characters."
 HIDES = "The comment that begins here has no end; it hides the rest of the list."
 LONG_FIELD = "It has a field of more than 131,072 characters."
 OUTLINE_A = f'<outline xmlUrl="{A}"/>'
-#: Format, start, what follows again and again, reason, and memory in MB. A value of a document may have 4 MB.
+#: Format, start, what follows again and again, reason, and memory in MB. A value of JSON may have 4 MB.
 GROWING = {
-    "a line": ("jsonl", f'"{A}"\n"{B}', "x", LONG, 10),
     "a CSV line": ("csv", f"url\n{A}\n{B},", "x", LONG_FIELD, 10),
     "a CSV line of fields": ("csv", f"url\n{A}\n{B}", ",x", LONG, 10),
-    "a string in a document": ("jsonl", f'[\n"{A}",\n"', "x", "It is longer than 4,000,000 characters.", 30),
+    "a value": ("jsonl", f'[\n"{A}",\n"', "x", "It is longer than 4,000,000 characters.", 30),
     "an attribute": ("opml", f'<opml>{OUTLINE_A}\n<outline text="', "x", LONG, 10),
     "attributes": ("opml", f"<opml>{OUTLINE_A}\n<outline ", "x='y' ", LONG, 10),
     "a comment": ("opml", f"<opml>{OUTLINE_A}\n<!--", "x", HIDES, 10),
@@ -314,7 +313,9 @@ def test_a_list_at_its_limits_is_read_and_one_over_them_fails(monkeypatch):
     assert profiles_of(whole, format="text") == [(A, "")]
 
     monkeypatch.setattr(source, "MAX_LINES", 1000)
-    assert str(refusal_of(b"\n" * 1001)) == "The list has more than 1,000 lines; split it into several."
+    for format in ("text", "jsonl"):
+        sentence = "The list has more than 1,000 lines; split it into several."
+        assert str(refusal_of(b'"x"\n' * 1001, format=format)) == sentence
     assert str(refusal_of(b"\n" * 1000)) == EMPTY
 
     monkeypatch.setattr(imports, "MAX_REJECTS", 100)
