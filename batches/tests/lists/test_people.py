@@ -404,12 +404,3 @@ def test_well_formed_opml_gives_what_an_xml_parser_reads(trees, encoding):
     content = etree.tostring(root, encoding=encoding, xml_declaration=True)
     result = read_profiles(content, filename="list.opml", strict=True)
     assert result.profiles == found
-
-
-@settings(max_examples=100)
-@given(st.lists(st.tuples(texts, st.sampled_from([A, B, C])), min_size=1, max_size=20), st.sampled_from([None, 1]))
-def test_documents_and_lines_of_json_give_the_same(entries, indent):
-    objects = [{"name": name, "url": url} for name, url in entries]
-    by_line = read_profiles(as_bytes(lines(*map(json.dumps, objects))), filename="list.jsonl")
-    assert by_line == read_profiles(as_bytes(json.dumps(objects, indent=indent)), filename="list.json")
-    assert by_line == read_profiles(as_bytes(json.dumps({"x": objects}, indent=indent)), filename="list.json")

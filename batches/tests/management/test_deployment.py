@@ -119,9 +119,6 @@ class Nginx:
         visitor.sendall(sent.encode())
         return visitor
 
-    def accepts(self):
-        return accepts(self.ports["443"])
-
 
 def accepts(port):
     with socket.socket() as visitor:
@@ -141,7 +138,7 @@ def test_nginx_serves_the_application_with_the_headers_and_keeps_slow_visitors_f
     web = commands.start("serve", "--no-workers", "--port", port, environ=environ)
     web.wait_for(lambda: "Serving on" in web.out)
     commands.start_program(program, "-c", str(nginx.configuration))
-    wait_until(nginx.accepts)
+    wait_until(lambda: accepts(nginx.ports["443"]))
     with httpx.Client(verify=False, headers={"Host": HOST}, timeout=WAIT_SECONDS) as visitor, ExitStack() as slow:
         plain, safe = f"http://127.0.0.1:{nginx.ports['80']}", f"https://127.0.0.1:{nginx.ports['443']}"
         moved = visitor.get(f"{plain}/admin/")
@@ -188,7 +185,7 @@ def test_certbot_gets_and_renews_a_certificate_through_the_site(tmp_path):
         commands.environ |= {"PEBBLE_VA_NOSLEEP": "1", "PEBBLE_WFE_NONCEREJECT": "0", "PEBBLE_AUTHZREUSE": "0"}
         ca = ["-config", str(tmp_path / "pebble.json"), "-dnsserver", f"127.0.0.1:{names.port}"]
         commands.start_program(pebble, *ca)
-        wait_until(lambda: nginx.accepts() and accepts(port))
+        wait_until(lambda: accepts(nginx.ports["443"]) and accepts(port))
         for times in (1, 2):
             done = run(certbot, *arguments)
             assert done.returncode == 0, done.stdout + done.stderr

@@ -202,13 +202,14 @@ def test_after_a_fault_the_delivery_is_retried(webhook, deliver, monkeypatch, ca
 def test_a_message_to_a_subscription_arrives_signed(receiver, deliver):
     webhook = make_webhook(receiver.url("/hook"), every_batch=False)
     found = make_list("Press", 1)
-    subscribe(found, webhook.url, channel="webhook")
+    subscription = subscribe(found, webhook.url, channel="webhook")
     run_list(found, with_stories(story_of(1)))
     deliver()
     [message] = receiver.requests
     said = verify(message, webhook.secret)
     assert (said["type"], said["data"]["stories"]["total"]) == ("list.run", 1)
-    assert (message.headers["webhook-id"], only_delivery().state) == (said["id"], "delivered")
+    assert message.headers["webhook-id"] == said["id"] == str(only_delivery().event_id)
+    assert (only_delivery().receiver, only_delivery().state) == (subscription, "delivered")
 
 
 def test_the_how_to_verifies_a_real_message_and_documents_its_payload(receiver, deliver):

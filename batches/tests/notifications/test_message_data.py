@@ -26,7 +26,7 @@ from batches.tests.support.factories import (
 )
 from batches.tests.support.tables import statements_of
 
-from .conftest import deliveries, letters, make_webhook, only_delivery, pass_time
+from .conftest import deliveries, letters, only_delivery, pass_time
 
 pytestmark = pytest.mark.django_db
 
@@ -374,17 +374,3 @@ def test_an_inactive_subscription_gets_nothing_and_its_messages_wait():
     assert BatchManager().change_subscription(on.pk, is_active=True)
     assert len(read_contents()) == 1
     assert off.deliveries.count() == 0
-
-
-def test_a_webhook_gets_the_events_of_its_subscription_and_of_every_batch_only_if_it_wants_them():
-    found = make_list("Press", 1)
-    webhook = make_webhook(every_batch=False)
-    subscription = subscribe(found, webhook.url, channel="webhook", topics=["done"])
-    batch = run_list(found, ok())
-    prepare_messages()
-    delivery = only_delivery()
-    assert (delivery.webhook, delivery.subscription, delivery.batch) == (webhook, subscription, batch)
-    payload = json.loads(delivery.payload)
-    assert (payload["type"], payload["id"]) == ("list.run", str(delivery.event_id))
-    assert payload["data"]["batch"]["id"] == str(batch.pk)
-    assert [claim.receiver for claim in outbox.claim_due(10, {}, 10)] == [subscription]
