@@ -14,10 +14,11 @@ from django.db import connection
 from django.utils import timezone
 
 from batches.batch_manager import BatchManager
-from batches.models import ProfileList, Webhook
+from batches.models import Batch, ProfileList, Webhook
 from batches.queue.refusals import Refusal
 from batches.tests.conftest import empty_tables
 from batches.tests.support.factories import (
+    age_leases,
     assert_consistent,
     everything,
     failed,
@@ -54,6 +55,11 @@ CALLS = {
     "record": lambda it: BatchManager().record_results(
         *it.run, [(it.profiles[1], ok("old")), (it.profiles[0], failed())]
     ),
+    "pause": lambda it: BatchManager().pause_batch(it.run[0]),
+    "fail": lambda it: BatchManager().handle_error(it.run[0], "It broke."),
+    "interrupt": lambda it: BatchManager().start_batch(it.urgent, preempt=True),
+    "take over": lambda it: BatchManager().claim_run("another"),
+    "insert": lambda it: Batch.objects.create(name="plain", priority=1),
     "repair": lambda it: BatchManager().repair_batch(it.run[0]),
     "forget": lambda it: BatchManager().forget_profile(it.profiles[0]),
     "subscribe": lambda it: BatchManager().subscribe(None, it.webhook.url, ["held"], channel="webhook"),
@@ -73,7 +79,7 @@ CALLS = {
 
 def prepare():
     """A list that is due, with a webhook and its delivery; a redirect from its first profile to its second, which a
-    run checks.
+    run checks. The heartbeats of its worker have stopped.
     """
     webhook = Webhook.objects.create(url="https://example.org/hook")
     found = make_list("people", 3)
@@ -83,10 +89,12 @@ def prepare():
     assert BatchManager().change_list(found.pk, schedule="0 0 1 1 *")
     ProfileList.objects.filter(pk=found.pk).update(next_run_at=timezone.now())
     run = start_run(make_batch("it", 3))
+    assert age_leases(run.batch)
     return SimpleNamespace(
         list=found.pk,
         other=other.pk,
         done=done.pk,
+        urgent=make_batch("urgent").pk,
         webhook=webhook,
         subscription=subscribe(None, "eve@example.org", topics=["held"]).pk,
         feed=BatchManager().create_feed(found.pk, "a feed").feed.pk,
@@ -155,6 +163,17 @@ def outcome(*answers):
         ("merge", "record"),
         ("record", "merge"),
         ("record", "repair"),
+        ("record", "record"),
+        ("record", "pause"),
+        ("record", "complete"),
+        ("record", "fail"),
+        ("record", "interrupt"),
+        ("record", "take over"),
+        ("pause", "record"),
+        ("interrupt", "record"),
+        ("take over", "record"),
+        ("take over", "take over"),
+        ("insert", "insert"),
         ("queue", "reschedule"),
         ("queue", "delete"),
         ("delete", "delete webhook"),

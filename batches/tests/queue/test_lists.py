@@ -264,17 +264,6 @@ def test_an_unknown_list_or_feed_is_refused(manager):
             assert manager.revoke_feed(pk).message.startswith("No feed has the ID "), pk
 
 
-@pytest.mark.django_db(transaction=True)
-def test_edits_at_the_same_time_all_arrive():
-    found = make_list(profiles=4)
-    edits = [lambda number=number: BatchManager().add_profiles(found.pk, urls(8)[number:]) for number in range(4)]
-    edits += [lambda: BatchManager().remove_profiles(found.pk, urls(1))]
-    assert all(run_in_threads(edits))
-    assert set(urls_of(found)) - set(urls(1)) == set(addresses(1, 8))
-    found.refresh_from_db()
-    assert found.version == 1 + BatchLog.objects.filter(list=found).exclude(action="create_list").count()
-
-
 # Runs
 
 

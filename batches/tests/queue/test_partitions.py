@@ -128,16 +128,6 @@ def test_processes_that_start_together_share_the_partitions_fairly(processes):
     assert_consistent()
 
 
-@pytest.mark.django_db(transaction=True)
-def test_workers_that_claim_at_the_same_instant_get_different_partitions():
-    batch = of_domains(40)
-    assert BatchManager().start_batch(batch.pk)
-    runs = run_in_threads([lambda: BatchManager().claim_run("worker", 4)] * 4)
-    assert sorted(number for run in runs for number in run.partitions) == sorted(
-        set(batch.profiles.values_list("partition", flat=True))
-    )
-
-
 def test_each_worker_records_in_its_own_partitions_only_and_all_count():
     batch = of_domains(6)
     Profile.objects.update(first_read_at=Now())  # earlier stories are not new
