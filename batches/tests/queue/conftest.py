@@ -1,12 +1,26 @@
+from datetime import UTC, datetime
 from functools import partial
 from threading import get_ident
+from types import SimpleNamespace
 
 import pytest
+from django.utils import timezone
 
 from batches.batch_manager import BatchManager
 from batches.queue import contents, editions, resets
 from batches.tests.conftest import empty_tables
 from batches.tests.support.factories import assert_consistent
+
+#: When the clock of the manager stands still.
+NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """The clock of the manager. It has the time `now`, which a test can change."""
+    clock = SimpleNamespace(now=NOON)
+    monkeypatch.setattr(timezone, "now", lambda: clock.now)
+    return clock
 
 
 @pytest.fixture

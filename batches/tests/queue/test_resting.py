@@ -1,9 +1,8 @@
 """Failures in a row are remembered, and scheduled runs leave out the profiles that rest: never for good."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
-from django.utils import timezone
 
 from batches.batch_manager import BatchManager
 from batches.models import Batch, Profile
@@ -27,20 +26,12 @@ from batches.tests.support.factories import (
     urls,
 )
 
+from .conftest import NOON
+
 pytestmark = pytest.mark.django_db
 
-NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 REASON = "It rests after 3 failures in a row. The last one: It is gone."
-
-
-@pytest.fixture
-def clock(monkeypatch):
-    class Clock:
-        now = NOON
-
-    monkeypatch.setattr(timezone, "now", lambda: Clock.now)
-    return Clock
 
 
 # The memory of failures

@@ -10,7 +10,7 @@ from django.test.utils import CaptureQueriesContext
 
 from batches.batch_manager import BatchManager
 from batches.models import Batch, BatchProfile, ListProfile, Profile, ProfileList
-from batches.queue import lists, schedules
+from batches.queue import schedules
 from batches.queue.refusals import Code
 from batches.tests.support.chunks import Killed
 from batches.tests.support.factories import (
@@ -27,29 +27,11 @@ from batches.tests.support.factories import (
 )
 from batches.tests.support.threads import run_in_threads
 
+from .conftest import NOON
+
 pytestmark = pytest.mark.django_db
 
-NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
-
-
-class Clock:
-    """The clock of the manager: lists are due by this one."""
-
-    def __init__(self, now):
-        self.now = now
-
-    def __call__(self):
-        return self.now
-
-    def pass_(self, **time):
-        self.now += timedelta(**time)
-
-
-@pytest.fixture
-def clock(monkeypatch):
-    clock = Clock(NOON)
-    monkeypatch.setattr(lists.timezone, "now", clock)
-    return clock
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 
 
 def scheduled(manager, name="News", profiles=3, schedule="0 * * * *", priority=0, **values):
@@ -91,7 +73,7 @@ def test_a_schedule_is_set_changed_and_switched_off_and_on(manager, clock):
     found.refresh_from_db()
     assert (found.next_run_at, found.next_times) == (None, [])
     assert found.schedule_in_words == "At 06:30 every day (UTC), off"
-    clock.pass_(days=10)
+    clock.now += 10 * DAY
     assert manager.change_list(found.pk, schedule_active=True)
     found.refresh_from_db()
     assert found.next_run_at == datetime(2026, 6, 12, 6, 30, tzinfo=UTC)  # nothing is caught up
@@ -103,7 +85,7 @@ def test_a_schedule_is_set_changed_and_switched_off_and_on(manager, clock):
 
 def test_another_edit_leaves_the_next_run_alone(manager, clock):
     found = scheduled(manager, delay_minutes=30)
-    clock.pass_(minutes=1)
+    clock.now += timedelta(minutes=1)
     assert manager.change_list(found.pk, name="Press", priority=3)
     assert manager.add_profiles(found.pk, urls(9))
     assert ProfileList.objects.get().next_run_at == found.next_run_at
@@ -149,13 +131,13 @@ def test_a_list_that_is_due_is_queued_once(manager, clock):
     make_batch("first")
     found = scheduled(manager)
     assert tick(clock) == []
-    clock.pass_(hours=1)
+    clock.now += HOUR
     [pk] = tick(clock)
     run = Batch.objects.get(pk=pk)
     assert (run.name, run.list, run.position, run.total_profiles) == ("News", found, 2, 3)
     assert (urls_of(run), run.status, run.previous) == (urls(3), "queued", None)
     found.refresh_from_db()
-    assert found.next_run_at == NOON + timedelta(hours=2)
+    assert found.next_run_at == NOON + 2 * HOUR
     line = last_line()
     assert (line.action, line.batch, line.list, line.actor, line.channel) == (
         "run_list",
@@ -181,7 +163,7 @@ def test_runs_go_behind_the_last_of_at_least_their_priority(manager, clock):
     for name, seconds in (("another 5", 1), ("list 9", 2)):
         later = F("next_run_at") + timedelta(seconds=seconds)
         ProfileList.objects.filter(name=name).update(next_run_at=later)
-    clock.pass_(hours=2)
+    clock.now += 2 * HOUR
     assert len(tick(clock)) == 5
     assert waiting_names() == ["urgent", "list 9", "list 5", "another 5", "moved up", "usual", "list 0", "low"]
     assert_consistent()
@@ -194,7 +176,7 @@ def test_no_second_run_is_queued_while_one_waits_or_runs_and_then_it_is_caught_u
     if status == "running":
         start_run(run)
     for _ in range(5):
-        clock.pass_(hours=1)
+        clock.now += HOUR
         assert tick(clock) == []
     if status == "queued":
         start_run(run)
@@ -204,30 +186,30 @@ def test_no_second_run_is_queued_while_one_waits_or_runs_and_then_it_is_caught_u
     finish_all()
     assert tick(clock) == []
     found.refresh_from_db()
-    assert found.next_run_at == NOON + timedelta(hours=6)
+    assert found.next_run_at == NOON + 6 * HOUR
 
 
 def test_a_schedule_that_is_edited_after_the_clock_was_set_back_runs_again(manager, clock):
     found = scheduled(manager)
-    clock.pass_(hours=1)
+    clock.now += HOUR
     assert len(tick(clock)) == 1
     finish_all()
-    clock.pass_(hours=-1)
+    clock.now -= HOUR
     assert tick(clock) == []
     assert manager.change_list(found.pk, schedule_active=False)
     assert manager.change_list(found.pk, schedule_active=True)
-    clock.pass_(hours=1)
+    clock.now += HOUR
     assert len(tick(clock)) == 1
 
 
 @pytest.mark.parametrize("delay_minutes", [0, 30])
 def test_a_run_that_was_planned_before_the_clock_was_set_back_is_planned_again(delay_minutes, manager, clock):
     found = scheduled(manager, delay_minutes=delay_minutes)
-    clock.pass_(days=365)
+    clock.now += 365 * DAY
     [pk] = tick(clock)
     Batch.objects.filter(pk=pk).update(created_at=clock.now)
     finish_all()
-    clock.pass_(days=-364)
+    clock.now -= 364 * DAY
     assert tick(clock) == []
     found.refresh_from_db()
     planned = found.next_run_at
@@ -239,14 +221,14 @@ def test_a_run_that_was_planned_before_the_clock_was_set_back_is_planned_again(d
     assert manager.change_list(found.pk, schedule_active=False)
     assert tick(clock) == []
     assert manager.change_list(found.pk, schedule_active=True)
-    clock.pass_(hours=2)
+    clock.now += 2 * HOUR
     assert len(tick(clock)) == 1
 
 
 def test_a_held_queue_collects_runs(manager, clock):
     scheduled(manager)
     assert manager.hold_queue("Maintenance")
-    clock.pass_(hours=1)
+    clock.now += HOUR
     assert len(tick(clock)) == 1
 
 
@@ -256,7 +238,7 @@ def test_the_delay_is_random_and_within_its_bounds(manager, clock):
     for _ in range(20):
         assert manager.change_list(found.pk, schedule_active=False)
         assert manager.change_list(found.pk, schedule_active=True)
-        delay = ProfileList.objects.get().next_run_at - (NOON + timedelta(hours=1))
+        delay = ProfileList.objects.get().next_run_at - (NOON + HOUR)
         assert timedelta(0) <= delay <= timedelta(minutes=30)
         starts.add(delay)
     assert len(starts) > 5
@@ -265,7 +247,7 @@ def test_the_delay_is_random_and_within_its_bounds(manager, clock):
 def test_a_schedule_that_can_no_longer_be_read_is_switched_off_and_the_others_run(manager, clock):
     broken, fine = scheduled(manager, "broken"), scheduled(manager, "fine")
     ProfileList.objects.filter(pk=broken.pk).update(time_zone="Mars/Olympus", version=7)
-    clock.pass_(hours=1)
+    clock.now += HOUR
     assert names_of(tick(clock)) == ["fine"]
     broken.refresh_from_db()
     assert (broken.schedule_active, broken.next_run_at, broken.version) == (False, None, 8)
@@ -282,7 +264,7 @@ def test_a_schedule_that_can_no_longer_be_read_is_switched_off_and_the_others_ru
 def test_only_one_of_several_workers_makes_each_run(manager, clock):
     for number in range(5):
         scheduled(manager, f"list {number}", 3)
-    clock.pass_(hours=1)
+    clock.now += HOUR
     made = run_in_threads([lambda: BatchManager().queue_due_lists(clock.now)] * 4)
     assert sorted(names_of([pk for ids in made for pk in ids])) == [f"list {number}" for number in range(5)]
     assert Batch.everything.count() == 5
@@ -319,7 +301,7 @@ def at_each_chunk(monkeypatch):
 )
 def test_a_change_of_the_list_while_its_run_is_stored_wins(change, manager, clock, at_each_chunk):
     found = scheduled(manager, profiles=1)
-    clock.pass_(hours=1)
+    clock.now += HOUR
     at_each_chunk(
         lambda: run_in_threads([lambda: change(found)]) if connection.vendor == "postgresql" else change(found)
     )
@@ -332,7 +314,7 @@ def test_a_change_of_the_list_while_its_run_is_stored_wins(change, manager, cloc
 @pytest.mark.django_db(transaction=True)
 def test_a_worker_that_stops_leaves_the_list_to_the_next_worker(manager, clock):
     found = scheduled(manager, profiles=3)
-    clock.pass_(hours=1)
+    clock.now += HOUR
     assert manager.queue_due_lists(clock.now, should_stop=lambda: True) == []
     assert not Batch.everything.exists()
     assert len(tick(clock)) == 1
@@ -351,7 +333,7 @@ def test_the_rows_of_a_killed_worker_are_purged_and_stored_again(manager, clock,
         return 0
 
     found = scheduled(manager, profiles=3)
-    clock.pass_(hours=1)
+    clock.now += HOUR
     with monkeypatch.context() as patch:
         patch.setattr(schedules, "purge_deleted", lambda: None)
         patch.setattr(schedules, "partition_of", kill)
@@ -407,7 +389,7 @@ def test_a_thousand_lists_cost_as_many_statements_as_one(clock):
 
 def test_the_rows_are_stored_before_the_queue_is_locked(manager, clock):
     scheduled(manager, profiles=10)
-    clock.pass_(hours=1)
+    clock.now += HOUR
     with CaptureQueriesContext(connection) as captured:
         assert tick(clock)
     done = [query["sql"].replace('"', "") for query in captured]
