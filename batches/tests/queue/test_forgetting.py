@@ -412,37 +412,3 @@ def test_one_of_parallel_calls_forgets_it(rounds):
         assert {True if answer else answer.code for answer in answers} <= {True, Code.NOT_FOUND}
         assert sum(map(bool, answers)) == 1
         assert_sound()
-
-
-def test_recording_importing_moving_and_forgetting_at_once_never_block_each_other_for_good(manager):
-    """Lock order: a deadlock would raise an exception in one of them."""
-    run = start_run(make_batch("it", 40))
-    for number in range(5):
-        make_batch(f"waiting {number}", 40)
-    make_list("people", 40)
-    ids = profile_ids(run.batch)
-
-    def forget_some():
-        assert all(BatchManager().forget_profile(pk) or True for pk in ids[::4])
-
-    def record_all():
-        for pk in ids:
-            record(run, [(pk, ok(f"s{pk}"))])
-
-    def move_some():
-        for _ in range(20):
-            last = Batch.objects.queued().order_by("-position")[0]
-            assert BatchManager().move_batch(last.pk, 1)
-
-    def edit_list():
-        people = ProfileList.objects.get(name="people")
-        for number in range(10):
-            assert BatchManager().add_profiles(people.pk, urls(40)[number:]) is not None
-
-    run_in_threads([forget_some, record_all, move_some, edit_list])
-    for pk in ids[::4]:  # refused while something was being stored, or added again since
-        manager.forget_profile(pk)
-    assert not Profile.objects.filter(pk__in=ids[::4]).exists()
-    assert manager.finish_run(run.batch.pk, run.run_token)
-    assert counters(run.batch)[0] == 30
-    assert_sound()

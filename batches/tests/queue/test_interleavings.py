@@ -156,6 +156,9 @@ def outcome(*answers):
     [
         ("import", "forget"),
         ("remove", "forget"),
+        ("record", "forget"),
+        ("forget", "record"),
+        ("forget", "interrupt"),
         ("remove", "correct"),
         ("correct", "correct otherwise"),
         ("merge", "correct"),
