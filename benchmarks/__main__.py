@@ -33,9 +33,9 @@ def main() -> int:
         print("\n".join(f"{row.name:<24} {row.title}" for row in ROWS.values()))
         return 0
     faults = 0 if options.report else run(store, [ROWS[name] for name in options.row or ROWS], options)
-    print(report.table(store.content, options.row or list(ROWS)))
+    print(report.markdown(report.select(store.content, options.row or list(ROWS))))
     if options.publish:
-        report.publish(store.content, list(ROWS))
+        report.publish(report.select(store.content, list(ROWS)))
     return min(faults, 1)
 
 

@@ -1,4 +1,4 @@
-"""Reports the measurements as text for the terminal, and as a table and picture for docs/explanation/performance.md."""
+"""Reports the measurements as Markdown, for the terminal and docs/explanation/performance.md, and as a picture."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -28,24 +28,9 @@ def spread_text(values: Sequence[float]) -> str:
     return number(middle) if len(values) == 1 else f"{number(middle)} ({number(lowest)} to {number(highest)})"
 
 
-def table(content: dict[str, Any], names: Sequence[str]) -> str:
-    """All rows with these names: their figures and goals."""
-    rows = [row for name in names if (row := content["rows"].get(name))]
-    return "\n\n".join("\n".join(_row_lines(row)) for row in rows)
-
-
-def _row_lines(row: dict[str, Any]) -> Iterator[str]:
-    yield f"{row['title']}  [{row['commit']}, {count_rounds(row)}]"
-    if row["problem"]:
-        yield f"  ! {row['problem']}"
-    for contender in contenders_of(row):
-        yield f"  {contender}"
-        for figure, values in figures_of(row, contender).items():
-            yield f"      {spread_text(values):>32}  {figure}"
-    for contender, problem in row["problems"].items():
-        yield f"  {contender}: {problem}"
-    for goal in row["goals"]:
-        yield f"  goal: {goal_text(goal)}"
+def select(content: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """With the rows of these names only, as far as they were measured."""
+    return content | {"rows": {name: content["rows"][name] for name in names if name in content["rows"]}}
 
 
 def count_rounds(row: dict[str, Any]) -> str:
@@ -62,12 +47,8 @@ def goal_text(goal: dict[str, Any]) -> str:
     return f"{bound} {goal['text']}: {measured}, {REACHED[goal['reached']]}"
 
 
-# For docs/explanation/performance.md
-
-
-def publish(content: dict[str, Any], names: Sequence[str]) -> None:
-    """Replace the measured part of the page with the rows of these names, and draw the picture."""
-    content = content | {"rows": {name: content["rows"][name] for name in names if name in content["rows"]}}
+def publish(content: dict[str, Any]) -> None:
+    """Replace the measured part of the page, and draw the picture."""
     before, _, rest = PAGE.read_text().partition(BEGIN)
     after = rest.partition(END)[2]
     PAGE.write_text(f"{before}{BEGIN}\n\n{markdown(content)}\n\n{END}{after}")

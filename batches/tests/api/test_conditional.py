@@ -15,7 +15,7 @@ from rest_framework.test import APIClient
 
 from batches.api import conditional
 from batches.batch_manager import BatchManager
-from batches.models import Batch, Lease, Queue, Subscription
+from batches.models import Batch, Lease, Subscription
 from batches.tests.support.factories import age_workers, failed, make_batch, ok, record_one, start_run
 
 from .conftest import make_user, nothing_changes, refusal_of, token_client
@@ -161,13 +161,6 @@ def test_a_tag_is_private_and_recognised(client, run, path):
     assert client.get(path, headers={"If-None-Match": "nonsense"}).status_code == 200
     answer = client.get(path, headers={"If-Match": '"other"'})
     assert refusal_of(answer) == (412, "precondition_failed")
-
-
-def test_a_queue_without_its_row_has_no_tag(client):
-    Queue.objects.all().delete()
-    answer = client.get(QUEUE, headers={"If-None-Match": "*"})
-    assert answer.status_code == 200
-    assert "ETag" not in answer
 
 
 # Permissions

@@ -18,9 +18,11 @@ from .conftest import nothing_changes
 pytestmark = pytest.mark.django_db
 
 
-def test_reading_an_empty_queue_creates_no_row(client):
+def test_an_empty_queue_has_no_tag_and_no_row_is_created(client):
     Queue.objects.all().delete()
-    queue = client.get("/api/queue/").json()
+    answer = client.get("/api/queue/", headers={"If-None-Match": "*"})
+    assert (answer.status_code, "ETag" in answer) == (200, False)
+    queue = answer.json()
     assert set(queue) == set(QueueSerializer().fields)
     assert {value for value in queue.values() if value not in ("", [])} == {None, False}  # 0 is False
     assert not Queue.objects.exists()

@@ -191,12 +191,6 @@ def test_the_stories_of_a_batch_that_is_checked_again_are_those_that_it_counts(c
     assert [story["story_id"] for story in results(client, path)] == ["s3"]
 
 
-def test_a_story_outlives_its_batch(client, batch):
-    assert BatchManager().delete_batch(batch.pk)
-    BatchManager().purge_deleted()
-    assert [story["batch"] for story in results(client, "/api/stories/")] == [None, None]
-
-
 def test_stories_are_filtered(client, batch):
     day = datetime(2026, 1, 1, tzinfo=UTC)
     StoryResult.objects.filter(story_id="s1").update(title="The 1st word", published_at=day, found_at=day)
