@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from batches.lists.exports import MEMBER_EXPORTERS
-from batches.models import Batch, ListProfile, Profile, ProfileList
+from batches.models import Batch, ListProfile, Profile, ProfileList, rows_of
 from batches.queue.lists import SCHEDULE
 from batches.queue.members import ListChange
 from batches.queue.refusals import Refusal, require_granted
@@ -156,7 +156,7 @@ class ProfileListAdmin(RefusableAdmin, LoggedAdmin):
         if form not in MEMBER_EXPORTERS:
             raise Http404
         found = self.find(request, list_id, "view_listprofile")
-        lines = MEMBER_EXPORTERS[form](streams.stream_members(found.profiles.all()))
+        lines = MEMBER_EXPORTERS[form](streams.stream_members(rows_of(ListProfile.objects.all(), list=found)))
         return stream_download(lines, name_download(found), form)
 
     def import_view(self, request: HttpRequest, list_id: UUID) -> HttpResponseBase:

@@ -15,7 +15,7 @@ from rest_framework.reverse import reverse
 from rest_framework.viewsets import GenericViewSet
 
 from batches.batch_manager import BatchManager
-from batches.models import Batch, Channel
+from batches.models import Batch, Channel, rows_of
 from batches.web.downloads import name_download, stream_download
 
 from .access import explain_denial
@@ -126,7 +126,7 @@ class RowsOf(ListViewSet[Row]):
         return self.find(self.kwargs["pk"])
 
     def get_queryset(self) -> QuerySet[Row]:
-        return super().get_queryset().filter(**{self.kind: self.owner})
+        return rows_of(super().get_queryset(), **{self.kind: self.owner})
 
     def respond_with_file(
         self, kind: str, exporters: Exporters[Line], stream: Callable[[Any], Iterable[Line]], part: str = ""

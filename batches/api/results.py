@@ -59,9 +59,6 @@ class BatchRows(RowsOfBatch[BatchProfile]):
     serializer_class = RowSerializer
     filterset_class = RowFilters
 
-    def get_queryset(self) -> QuerySet[BatchProfile]:
-        return self.queryset.of_batch(self.owner)
-
     @describes_export(EXPORTERS)
     def export(self, request: Request, pk: str, kind: str) -> HttpResponseBase:
         """Export the profiles of a batch with their results.

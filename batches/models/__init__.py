@@ -32,6 +32,7 @@ from .leases import EndedLease, Lease, Loan, Partition
 from .lists import NO_EDITION, ListProfile, ProfileList
 from .logs import BatchLog, Channel
 from .marks import ReadMark, find_mark, mark_as_read
+from .owners import owned, rows_of
 from .profiles import Profile, StoryResult
 from .queue import Queue
 from .queue_order import DETOUR

@@ -15,7 +15,7 @@ from itertools import islice
 from typing import Any
 
 from django.db import DatabaseError, IntegrityError, connection, transaction
-from django.db.models import Manager, QuerySet
+from django.db.models import QuerySet
 from django.db.models.functions import Now
 
 from batches.lists.addresses import InvalidAddress
@@ -30,6 +30,7 @@ from batches.models import (
     ProfileList,
     Queue,
     StoryResult,
+    owned,
 )
 from batches.text import Sentence
 
@@ -253,7 +254,7 @@ def purge_deleted(should_stop: Callable[[], bool] = lambda: False) -> None:
     `should_stop` is called between the transactions; the next call removes the rest.
     """
     _purge(Batch, lambda pk: purge_rows(pk, should_stop), should_stop)
-    _purge(ProfileList, lambda pk: remove_rows(_owned(ListProfile.everything, list=pk), should_stop), should_stop)
+    _purge(ProfileList, lambda pk: remove_rows(owned(ListProfile.everything.all(), list=pk), should_stop), should_stop)
 
 
 def _purge(
@@ -272,20 +273,11 @@ def _purge(
 
 def purge_rows(batch_id: uuid.UUID, should_stop: Callable[[], bool]) -> None:
     """Remove the rows of a deleted batch in bounded transactions. Its stories are kept, without a batch."""
-    remove_rows(_owned(BatchProfile.objects, batch=batch_id), should_stop)
-    remove_rows(_owned(Attempt.objects, batch=batch_id), should_stop)
-    stories = _owned(StoryResult.objects, batch=batch_id)
+    remove_rows(owned(BatchProfile.objects.all(), batch=batch_id), should_stop)
+    remove_rows(owned(Attempt.objects.all(), batch=batch_id), should_stop)
+    stories = owned(StoryResult.objects.all(), batch=batch_id)
     for last in paced(_find_chunk_ends(stories, should_stop)):
         stories.filter(pk__lte=last).update(batch=None)
-
-
-def _owned(rows: Manager[Any], **owner: uuid.UUID) -> QuerySet[Any]:
-    """The rows of this batch or list, in the order of the index on both columns.
-
-    With an equality, PostgreSQL may read all earlier rows of others for each chunk, or sort all rows: 0.4 to 1.2 s.
-    """
-    [(name, pk)] = owner.items()
-    return rows.filter(**{f"{name}__gte": pk, f"{name}__lte": pk}).order_by(f"{name}_id", "pk")
 
 
 def remove_rows(rows: QuerySet[Any], should_stop: Callable[[], bool] = lambda: False) -> None:

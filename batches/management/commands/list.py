@@ -17,7 +17,7 @@ from batches.management.feeds import FeedActions
 from batches.management.output import MAX_SHOWN, when
 from batches.management.subscriptions import SubscriptionActions
 from batches.management.tables import LISTS
-from batches.models import ProfileList, public_fields
+from batches.models import ListProfile, ProfileList, public_fields, rows_of
 from batches.models.lists import COUNT_FIRST
 from batches.models.public_fields import as_dict, batch_as_dict
 from batches.queue.members import ListChange
@@ -195,7 +195,8 @@ class Command(FeedActions, SubscriptionActions):
         self.stdout.write("The address was corrected.")
 
     def export(self, *, list: str, format: str, output: Path | None, **options: Any) -> None:
-        self.write_export(MEMBER_EXPORTERS[format](streams.stream_members(self.find_list(list).profiles.all())), output)
+        members = rows_of(ListProfile.objects.all(), list=self.find_list(list))
+        self.write_export(MEMBER_EXPORTERS[format](streams.stream_members(members)), output)
 
     def read(self, file: str, quiet: bool, **options: Any) -> ImportResult:
         result = read_list(file, options["format"], options["strict"])

@@ -12,7 +12,7 @@ from django.db.models.functions import Now
 
 from batches.batch_manager import BatchManager
 from batches.checking import queries
-from batches.models import Batch, BatchLog, BatchProfile, ListProfile, Profile, ProfileList, StoryResult
+from batches.models import Batch, BatchLog, BatchProfile, ListProfile, Profile, ProfileList, StoryResult, rows_of
 from batches.queue.contents import purge_deleted
 from batches.queue.hosts import recall_hosts
 from batches.queue.loans import are_slots_wanted
@@ -128,12 +128,14 @@ def read_parts(batch, client):
     for page in (
         f"/api/v1/batches/{batch.pk}/profiles/?status=pending",
         f"/api/v1/lists/{found.pk}/profiles/?failing=false",
+        f"/api/v1/lists/{later.pk}/profiles/",
         f"/admin/batches/batchprofile/?batch={batch.pk}&status__exact=pending",
         f"/admin/batches/listprofile/?list={found.pk}",
     ):
         yield lambda page=page: client.get(page).content
     yield lambda: next(stream_rows(rows.filter(status=PENDING)))
-    yield lambda: next(stream_members(found.profiles.all()))
+    for one in (found, later):
+        yield lambda one=one: next(stream_members(rows_of(ListProfile.objects.all(), list=one)))
     yield lambda: batch.has_rows
     yield lambda: begin_reset(batch)
     for owner in (batch, later):
