@@ -20,7 +20,7 @@ from batches.models.api import StoredResponse
 from batches.queue import contents
 from batches.tests.support.threads import Gate, in_thread, run_in_threads
 
-from .calls import POSTS, SUBSCRIBE_TO_QUEUE
+from .calls import POSTS, SUBSCRIBE_TO_QUEUE, UNKNOWN_ID
 from .conftest import errors_of, make_root, make_user, nothing_changes, refusal_of, token_client
 
 pytestmark = pytest.mark.django_db
@@ -125,31 +125,27 @@ def test_a_key_belongs_to_its_user_who_needs_the_permission_for_the_stored_answe
     assert post(token_client(user), "/api/batches/", NEW).status_code == 403
 
 
-def test_a_refusal_is_stored(client, make_batch):
+def test_a_refusal_is_stored_even_if_the_rows_could_not_be_prepared(client, make_batch, a_list):
     batch = make_batch("done")
-    path, missing = f"/api/batches/{batch.pk}/pause/", "/api/batches/00000000-0000-0000-0000-000000000000/pause/"
-    refused, not_found = post(client, path), post(client, missing, key="missing")
-    assert (refusal_of(refused), refusal_of(not_found)) == ((409, "finished"), (404, "not_found"))
-    BatchManager().queue_batch(batch.pk)
-    again = post(client, path)
-    assert is_replayed(again)
-    assert is_replayed(post(client, missing, key="missing"))
-    assert (again.status_code, again.content) == (409, refused.content)
-    assert post(client, path, key="another").status_code == 200
-
-
-def test_a_refusal_is_stored_if_the_rows_could_not_be_prepared(client, a_list):
-    body, missing = {"profiles": NEW["profiles"]}, "/api/batches/00000000-0000-0000-0000-000000000000/repeat/"
     ProfileList.objects.update(editor=uuid4(), edit_until=timezone.now() + timedelta(hours=1))
-    path = f"/api/lists/{a_list.pk}/add/"
-    refused, not_found = post(client, path, body), post(client, missing, key="missing")
-    assert (refusal_of(refused), refusal_of(not_found)) == ((409, "being_edited"), (404, "not_found"))
+    calls = {
+        f"batches/{batch.pk}/pause/": (409, "finished"),
+        f"batches/{UNKNOWN_ID}/pause/": (404, "not_found"),
+        f"lists/{a_list.pk}/add/": (409, "being_edited"),
+        f"batches/{UNKNOWN_ID}/repeat/": (404, "not_found"),
+    }
+
+    def answers(kind):
+        bodies = {path: {"profiles": NEW["profiles"]} if "lists" in path else None for path in calls}
+        return [post(client, f"/api/{path}", body, key=f"{kind}-{path}") for path, body in bodies.items()]
+
+    refused = answers("first")
+    assert [refusal_of(answer) for answer in refused] == list(calls.values())
+    assert BatchManager().queue_batch(batch.pk)
     ProfileList.objects.update(editor=None, edit_until=None)
-    again = post(client, path, body)
-    assert is_replayed(again)
-    assert (again.status_code, again.content) == (409, refused.content)
-    assert is_replayed(post(client, missing, key="missing"))
-    assert post(client, path, body, key="another").status_code == 200
+    again = answers("first")
+    assert [(is_replayed(it), it.content) for it in again] == [(True, it.content) for it in refused]
+    assert [answer.status_code for answer in answers("another")] == [200, 404, 200, 404]
 
 
 @pytest.mark.parametrize(
