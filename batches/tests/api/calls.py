@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.core.files.uploadedfile import SimpleUploadedFile
-from django.urls import URLPattern, URLResolver
 
 from batches.api.base import OpenView
 from batches.api.urls import urlpatterns
 from batches.models import Batch, ListFeed, Profile, ProfileList, Subscription
 from batches.tests.support.factories import urls
+from batches.tests.support.urlconf import iterate_routes
 
 STATES = ("queued", "running", "paused", "done", "error")
 OK, CREATED, GONE, MISSING = 200, 201, 204, 404
@@ -131,16 +131,9 @@ OF_A_BATCH = [call for call in CALLS if "{pk}" in call.path]
 WITH_ID = [call for call in CALLS if "{" in call.path]
 
 
-def patterns(entries: Any) -> Iterator[URLPattern]:
-    for entry in entries:
-        if isinstance(entry, URLResolver):
-            yield from patterns(entry.url_patterns)
-        else:
-            yield entry
-
-
+PATTERNS = [pattern for _, pattern in iterate_routes(urlpatterns)]
 #: The view of each route.
-VIEWS = {str(pattern.name): pattern.callback.cls for pattern in patterns(urlpatterns)}
+VIEWS = {str(pattern.name): pattern.callback.cls for pattern in PATTERNS}
 #: The path of each list or export, and its parameters.
 LISTS = {
     call.path: [*view.filterset_class.base_filters]
@@ -162,7 +155,7 @@ def post_file(client: Any, path: str, content: bytes, filename: str = "list.txt"
 
 def api_routes() -> Iterator[tuple[str, str]]:
     """Each (method, route) of the resolver, such as ("post", "batch-pause"), except those for everybody."""
-    for pattern in patterns(urlpatterns):
+    for pattern in PATTERNS:
         if not issubclass(pattern.callback.cls, OpenView):
             # DRF adds the HEAD of a GET with the first request.
             yield from ((method, str(pattern.name)) for method in pattern.callback.actions if method != "head")

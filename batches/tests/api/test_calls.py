@@ -11,11 +11,10 @@ from django.test import RequestFactory
 from rest_framework.test import APIClient
 from rest_framework.views import APIView
 
-from batches.api.urls import urlpatterns
 from batches.models import BatchLog
 from batches.tests.support.factories import undone
 
-from .calls import CALLS, CREATED, LIST_ID, OF_A_BATCH, STATES, WITH_BODY, WITH_ID, WRITING, Call, api_routes, patterns
+from .calls import CALLS, CREATED, LIST_ID, OF_A_BATCH, PATTERNS, STATES, WITH_BODY, WITH_ID, WRITING, Call, api_routes
 from .conftest import errors_of, make_user, nothing_changes, refusal_of, token_client
 
 # Permissions and bodies do not depend on the database; the effects of the calls are tested on both.
@@ -38,7 +37,7 @@ def test_no_view_takes_a_policy_from_the_settings_of_the_project():
     policies = [name for name in vars(APIView) if name.endswith(("_class", "_classes"))]
     owners = {
         (view, name): next(owner for owner in view.__mro__ if name in vars(owner))
-        for view in {pattern.callback.cls for pattern in patterns(urlpatterns)}
+        for view in {pattern.callback.cls for pattern in PATTERNS}
         for name in [*policies, "get_exception_handler", "schema"]
     }
     assert {"authentication_classes", "permission_classes", "throttle_classes"} < set(policies)
