@@ -6,6 +6,7 @@ import signal
 import socket
 from contextlib import contextmanager
 
+import httpx
 import pytest
 from django.db import connection
 
@@ -16,6 +17,7 @@ from batches.models import Batch, Lease, Worker
 from batches.queue.partitions import partition_of
 from batches.tests.support.factories import age_leases, assert_consistent, row_statuses, values_of
 from batches.tests.support.feedserver import FeedServer, Reply
+from batches.tests.support.ports import free_port
 from batches.tests.support.processes import WAIT_SECONDS, ended
 from batches.tests.support.threads import in_thread
 from batches.tests.support.working import work
@@ -97,10 +99,12 @@ def test_redirects_into_the_domain_of_another_process_keep_to_its_limit(processe
 
 
 @pytest.mark.databases("postgresql")
-def test_a_worker_keeps_no_connection_that_it_needs_no_longer(commands):
+def test_a_worker_serves_its_figures_and_keeps_no_connection_that_it_needs_no_longer(commands):
     """Its main thread has only compared the migrations. Of a hundred connections, each idle worker held a third one."""
-    worker = commands.start("batchworker", environ={"PGAPPNAME": "worker"})
+    port = free_port()
+    worker = commands.start("batchworker", "--metrics-port", port, environ={"PGAPPNAME": "worker"})
     worker.wait_for(Worker.objects.exists)
+    assert "batches_results_total" in httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=WAIT_SECONDS).text
     with connection.cursor() as cursor:
         cursor.execute("SELECT query FROM pg_stat_activity WHERE application_name = 'worker'")
         queries = [query for (query,) in cursor.fetchall()]
