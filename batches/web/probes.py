@@ -45,7 +45,10 @@ class Readiness:
     def read_obstacle(self) -> str:
         if monotonic() >= self._until and self._lock.acquire(blocking=False):
             try:
-                self._note(self._find_obstacle())
+                obstacle = self._find_obstacle()
+                if obstacle not in {self._obstacle, ""}:  # only changes
+                    logger.warning("Not ready: %s", obstacle)
+                self._obstacle = obstacle
             finally:
                 self._until = monotonic() + SECONDS
                 self._lock.release()
@@ -57,12 +60,6 @@ class Readiness:
         except Error as error:
             discard_connections()
             return describe_outage(error)
-
-    def _note(self, obstacle: str) -> None:
-        """Log only changes."""
-        if obstacle not in {self._obstacle, ""}:
-            logger.warning("Not ready: %s", obstacle)
-        self._obstacle = obstacle
 
 
 class ProbesMiddleware:
