@@ -3,9 +3,7 @@
 from django.apps import apps
 from django.contrib import admin
 
-from . import batch, feeds, lists, records, redirects, subscriptions, tokens, webhooks
-
-__all__ = ["batch", "feeds", "lists", "records", "redirects", "register", "subscriptions", "tokens", "webhooks"]
+from . import batch, feeds, lists, profiles, records, redirects, subscriptions, tokens, webhooks
 
 
 def register(site: admin.AdminSite) -> None:

@@ -1,83 +1,34 @@
-"""Read-only pages: profiles, their results, stories and the log."""
+"""Read-only pages: results of checks, stories, the log and hosts."""
 
+from collections import defaultdict
 from typing import Any
 
-from django.contrib import admin
-from django.contrib.admin.options import IncorrectLookupParameters
+from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
-from django.utils.translation import gettext_lazy
+from django.utils.html import format_html
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
 
-from batches.lists.exports import PROFILE_EXPORTERS
-from batches.models import Attempt, Batch, BatchLog, BatchProfile, Host, Profile, StoryResult
-from batches.reports import streams
-from batches.web.downloads import stream_download
+from batches.limits import MAX_BULK
+from batches.models import Attempt, Batch, BatchLog, BatchProfile, Host, StoryResult
 
 from . import display
+from .actions import get_manager
 from .base import OrderedPaginator, ReadOnlyAdmin
-from .check_profiles import CheckProfilesAdmin
 from .filters import (
     BaselineFilter,
     BatchFilter,
     ChangeFilter,
-    CheckAgeFilter,
     ErrorFilter,
-    HostFilter,
-    LastCheckFilter,
-    LastErrorFilter,
     ListFilter,
     OutcomeFilter,
     ProfilesOfBatchFilter,
-    RestFilter,
-    StoryAgeFilter,
 )
-from .forget_profiles import ForgetProfilesAdmin
 from .new_stories import NewStoriesPage
-from .profile_page import ProfilePage
-from .recheck import RecheckAdmin
-from .reports import FailuresPage, HostsPage
-
-
-@admin.register(Profile)
-class ProfileAdmin(CheckProfilesAdmin, ForgetProfilesAdmin, ProfilePage):
-    about = gettext_lazy("A profile appears here with the first batch or list that contains it.")
-    actions = ("check_selected", "forget_selected")
-    ordering = ()
-    list_display = (
-        "url",
-        "name",
-        display.column("last_checked_at", gettext_lazy("last check"), display.moment),
-        display.STORED["last_error"],
-        display.column("failing_since", gettext_lazy("failing since"), display.moment),
-        display.column("rests_until", gettext_lazy("next try"), display.moment),
-        display.column("last_story_at", gettext_lazy("last new story"), display.moment),
-    )
-    list_filter = (LastCheckFilter, LastErrorFilter, RestFilter, CheckAgeFilter, StoryAgeFilter, HostFilter)
-    search_fields = ("url", "name")
-    search_help_text = gettext_lazy("Address or name")
-    change_list_template = "admin/batches/profile/change_list.html"
-
-    def get_urls(self) -> list[Any]:
-        export = self.own_path("export/<slug:form>/", self.export_view, "export")
-        return [*FailuresPage(self).urls, export, *super().get_urls()]
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Profile]:
-        """Sort by the newest first, unless a filter has its own order."""
-        return super().get_queryset(request).order_by("-pk")
-
-    def export_view(self, request: HttpRequest, form: str) -> HttpResponseBase:
-        """All profiles that match the filters and the search of the list."""
-        if form not in PROFILE_EXPORTERS:
-            raise Http404
-        if not self.has_view_permission(request):
-            raise PermissionDenied
-        try:
-            profiles = self.get_changelist_instance(request).get_queryset(request)
-        except IncorrectLookupParameters:  # the list shows the problem
-            return redirect(f"{self.address_of('profile_changelist')}?{request.GET.urlencode()}")
-        return stream_download(PROFILE_EXPORTERS[form](streams.stream_profiles(profiles)), "profiles", form)
+from .reports import HostsPage
 
 
 class ResultAdmin(ReadOnlyAdmin):
@@ -107,10 +58,41 @@ class ResultAdmin(ReadOnlyAdmin):
 
 
 @admin.register(BatchProfile)
-class BatchProfileAdmin(RecheckAdmin, ResultAdmin):
+class BatchProfileAdmin(ResultAdmin):
     about = gettext_lazy("Each profile of a batch appears here with the result of its check.")
     list_filter = (ProfilesOfBatchFilter, ("status", OutcomeFilter), ErrorFilter, ChangeFilter, "has_story")
     actions = ("recheck_selected",)
+
+    @admin.action(permissions=["operate"], description=gettext_lazy("Recheck selected failed profiles"))
+    def recheck_selected(self, request: HttpRequest, rows: QuerySet[BatchProfile]) -> HttpResponse | None:
+        failed = rows.filter(status=BatchProfile.Status.FAILED).order_by("pk")
+        chosen = list(failed.values_list("batch_id", "profile_id")[: MAX_BULK + 1])
+        if len(chosen) > MAX_BULK:
+            advice = _("Select at most %(count)s failed profiles, or recheck by reason on the page of their batch.")
+            self.message_user(request, advice % {"count": display.number(MAX_BULK)}, messages.WARNING)
+            return None
+        if not chosen:
+            self.message_user(request, _("None of the selected profiles has failed."), messages.WARNING)
+            return None
+        profiles = defaultdict(list)
+        for batch_id, profile_id in chosen:
+            profiles[batch_id].append(profile_id)
+        for batch in Batch.objects.filter(pk__in=profiles).order_by("created_at"):
+            self.recheck(request, batch, profiles[batch.pk])
+        return redirect(request.get_full_path())
+
+    def recheck(self, request: HttpRequest, batch: Batch, profiles: list[int]) -> None:
+        result = get_manager(request).retry_failed(batch.pk, profiles=profiles)
+        if not result:
+            self.message_user(request, result.message, messages.WARNING)
+            return
+        sentence = ngettext(
+            "“{batch}” was queued to recheck {count} failed profile.",
+            "“{batch}” was queued to recheck {count} failed profiles.",
+            len(profiles),
+        )
+        link, count = self.page_link(request, batch), display.number(len(profiles))
+        self.message_user(request, format_html(sentence, batch=link, count=count), messages.SUCCESS)
 
 
 @admin.register(Attempt)

@@ -8,7 +8,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from batches.admin import batch_page, recheck
+from batches.admin import batch_page, records
 from batches.batch_manager import BatchManager
 from batches.lists import exports
 from batches.lists.formats import read_profiles
@@ -354,7 +354,7 @@ def test_ticked_profiles_are_rechecked_in_their_batches(client, three_reasons):
 
 
 def test_too_many_ticked_profiles_are_refused_with_advice(client, three_reasons, monkeypatch):
-    monkeypatch.setattr(recheck, "MAX_BULK", 2)
+    monkeypatch.setattr(records, "MAX_BULK", 2)
     rows = {"action": "recheck_selected", "_selected_action": [row.pk for row in three_reasons.profiles.all()]}
     [(level, text)] = messages_of(client.post(PROFILES, rows, follow=True))
     assert (level, text.startswith("Select at most 2 failed profiles, or")) == ("warning", True)

@@ -74,7 +74,7 @@ def test_a_refusal_is_shown(client, profiles, monkeypatch):
 
 
 def test_the_question_takes_a_constant_number_of_queries(client, profiles, monkeypatch):
-    monkeypatch.setattr("batches.admin.forget_profiles.MAX_BULK", 2)
+    monkeypatch.setattr("batches.admin.profiles.MAX_BULK", 2)
     few = queries_of(lambda: choose(client, profiles[0]))
     question = choose(client, *profiles)
     assert "1 more matches and will be left for now." in text_of(question)
