@@ -21,7 +21,7 @@ from .add_batch import AddBatchAdmin
 from .base import LoggedAdmin, RefusableAdmin
 from .batch_page import BatchPage
 from .dashboard import Dashboard
-from .filters import CheckerFilter, ListFilter, PriorityFilter
+from .filters import ListFilter
 from .forms import ChangeBatchForm
 from .old_batches import OldBatches
 from .queue_views import QueuePage
@@ -58,7 +58,7 @@ class BatchAdmin(AddBatchAdmin, RefusableAdmin, LoggedAdmin):
         display.CREATED,
     )
     list_display_links = ("name",)
-    list_filter = ("status", PriorityFilter, CheckerFilter, "created_at", ListFilter)
+    list_filter = ("status", "created_at", ListFilter)
     # Counting a million batches once is enough.
     show_full_result_count = False
     search_fields = ("name", "id")

@@ -36,15 +36,7 @@ from .actions import get_manager
 from .add_batch import create_batch, describe_start, respond_to_addition
 from .base import ReadOnlyAdmin, identify_rows, is_across, parse_number, ticked_keys
 from .display import number
-from .filters import (
-    CheckAgeFilter,
-    ChoiceFilter,
-    HostFilter,
-    LastCheckFilter,
-    LastErrorFilter,
-    RestFilter,
-    StoryAgeFilter,
-)
+from .filters import ChoiceFilter, HostFilter, LastCheckFilter, LastErrorFilter, RestFilter
 from .forms import NewBatchForm
 from .reports import FailuresPage
 
@@ -72,7 +64,7 @@ class ProfileAdmin(ReadOnlyAdmin):
         display.column("rests_until", gettext_lazy("next try"), display.moment),
         display.column("last_story_at", gettext_lazy("last new story"), display.moment),
     )
-    list_filter = (LastCheckFilter, LastErrorFilter, RestFilter, CheckAgeFilter, StoryAgeFilter, HostFilter)
+    list_filter = (LastCheckFilter, LastErrorFilter, RestFilter, HostFilter)
     search_fields = ("url", "name")
     search_help_text = gettext_lazy("Address or name")
     change_list_template = "admin/batches/profile/change_list.html"
