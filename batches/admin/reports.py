@@ -3,7 +3,7 @@
 Each belongs to a model, and needs the permission to view the model's rows.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
 from django.http import HttpRequest, HttpResponse
@@ -16,7 +16,7 @@ from batches.limits import MAX_HOST
 from batches.models import Batch, BatchProfile, Host, Profile
 from batches.reports.days import ComparedRun, compare_runs_of_today
 from batches.reports.failures import Period, find_batches_with_failures, find_failing, summarise_failures
-from batches.reports.hosts import NEVER, SAMPLE, HostFigures, find_failing_hosts, find_pauses
+from batches.reports.hosts import SAMPLE, find_failing_hosts, find_pauses
 from batches.text import StrOrPromise, clean_text
 
 from .base import AdminView, can_view
@@ -87,7 +87,7 @@ class TodayPage(ReportPage):
         compared = compare_runs_of_today()
         return {
             "total": len(compared),
-            "runs": [describe_run(each) for each in compared[:SHOWN_RUNS]],
+            "runs": [(each, [Figure.of(field, [each]) for field in COMPARED]) for each in compared[:SHOWN_RUNS]],
             "sums": [Figure.of(field, compared) for field in COMPARED],
             "new": sum(each.before is None for each in compared),
             "may_view_rows": can_view(request, BatchProfile),
@@ -123,26 +123,17 @@ class Figure(NamedTuple):
         return None if self.before is None else self.now - self.before
 
 
-def describe_run(compared: ComparedRun) -> tuple[ComparedRun, list[Figure]]:
-    return compared, [Figure.of(field, [compared]) for field in COMPARED]
-
-
 class HostsPage(ReportPage):
     """Replaces the list of hosts that have asked for a pause, and shows that list further down."""
 
     name, title = "hosts", gettext_lazy("Hosts")
 
     def context(self, request: HttpRequest) -> dict[str, Any]:
-        search = clean_search(request)
-        order = request.GET.get("o", "")
-        if order not in HOST_COLUMNS:
-            order = "failing"
+        search = clean_text(request.GET.get("q", ""), MAX_HOST).strip()
         found = find_failing_hosts(SHOWN_HOSTS, search)
         return {
             "search": search,
-            "order": order,
-            "columns": HOST_COLUMNS,
-            "hosts": sorted(found.hosts, key=HOST_COLUMNS[order].key),
+            "hosts": found.hosts,
             "total": found.total,
             "pauses": find_pauses(SHOWN_HOSTS),
             "sample": SAMPLE,
@@ -150,29 +141,3 @@ class HostsPage(ReportPage):
             "may_view_profiles": can_view(request, Profile),
             "can_check": request.user.has_perm("batches.add_batch") and can_view(request, Profile),
         }
-
-
-def clean_search(request: HttpRequest) -> str:
-    return clean_text(request.GET.get("q", ""), MAX_HOST).strip()
-
-
-class Column(NamedTuple):
-    """A column by which the hosts can be sorted."""
-
-    label: Any
-    key: Callable[[HostFigures], Any]
-
-
-#: In the order of the page, by the value in the address. The worst host comes first, equal hosts by name.
-HOST_COLUMNS = {
-    "host": Column(gettext_lazy("Host"), lambda found: found.host),
-    "profiles": Column(gettext_lazy("Profiles"), lambda found: (-found.profiles, found.host)),
-    "failing": Column(gettext_lazy("Failing"), lambda found: (-found.failing, found.host)),
-    "rate": Column(
-        gettext_lazy("Failure rate"), lambda found: (-(found.failing_percent or 0), -found.failing, found.host)
-    ),
-    "seconds": Column(gettext_lazy("Median time"), lambda found: (-(found.median_seconds or 0), found.host)),
-    "failed": Column(
-        gettext_lazy("Last failure"), lambda found: (-(found.last_failed_at or NEVER).timestamp(), found.host)
-    ),
-}

@@ -147,31 +147,6 @@ def test_hosts_are_shown_with_the_figures_of_their_profiles(client):
     assert (pause[0], pause[-1]) == ("b.example", "429")
 
 
-@pytest.mark.parametrize(
-    ("order", "expected"),
-    [
-        ("failing", ["b", "c", "a"]),
-        ("host", ["a", "b", "c"]),
-        ("profiles", ["b", "a", "c"]),
-        ("rate", ["c", "b", "a"]),
-        ("seconds", ["a", "b", "c"]),
-        ("failed", ["c", "b", "a"]),
-        ("nonsense", ["b", "c", "a"]),
-    ],
-)
-def test_hosts_are_sorted_by_each_column(client, order, expected):
-    for host, failing, fine, days in (("a", 1, 2, 2), ("b", 3, 1, 1), ("c", 2, 0, 0)):
-        for number in range(failing):
-            fail(f"https://{host}.example/{number}", days_ago=days)
-        for number in range(fine):
-            seconds = 9 if host == "a" else None
-            Profile.objects.create(url=f"https://{host}.example/fine/{number}", last_duration=seconds)
-    page = client.get(HOSTS, {"o": order})
-    assert [row[0][0] for row in table(page, "hosts")] == expected
-    [head] = document(page).xpath("//th[@aria-sort]/a/@id")
-    assert head == f"sort-{'failing' if order == 'nonsense' else order}"
-
-
 def test_empty_pages_explain_themselves(client):
     assert "No profile fails." in text_of(client.get(FAILURES))
     assert "failures at any time" in text_of(client.get(FAILURES))

@@ -156,7 +156,7 @@ STATES = {
     "no failures": Page("batches_profile_failures", query="?period=yesterday"),
     "stories by profile": Page("batches_storyresult_reading", query="?by=profile&day=today&unread=1"),
     "no stories of a batch": Page("batches_storyresult_reading", query="?batch={repeat}"),
-    "hosts": Page("batches_host_changelist", query="?o=rate"),
+    "hosts": Page("batches_host_changelist", query="?q=busy"),
     "users": Page("auth_user_changelist"),
     "a user": Page("auth_user_change", of="user"),
     "adding a user": Page("auth_user_add"),
