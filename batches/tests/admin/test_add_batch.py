@@ -87,26 +87,17 @@ def test_a_batch_that_is_not_queued_is_paused(client):
     assert messages_of(response) == [("success", "“Morning” was added and is paused with 1 profile.")]
 
 
-def test_invalid_lines_are_listed_and_the_others_are_added(client):
-    lines = "\n".join(f"no address <b>{number}" for number in range(12))
-    response = add(client, file=upload(f"{lines}\n{ONE}".encode()))
+def test_invalid_lines_are_counted_and_the_others_are_added(client):
+    response = add(client, file=upload(f"no address\nftp://example.org\n{ONE}".encode()))
     assert Batch.objects.get().total_profiles == 1
-    level, sentence = messages_of(response)[1]
-    assert level == "warning"
-    assert sentence.startswith("12 lines skipped because they are not valid:")
-    assert "<br>Line 10: “no address &lt;b&gt;9”." in sentence
-    assert "Line 11" not in sentence
-    assert "… and 2 more." in sentence
-    assert sentence in text_of(response)
+    assert messages_of(response)[1] == ("warning", "2 lines skipped because they are not valid.")
 
 
 def test_a_pasted_line_with_nul_or_a_lone_surrogate_is_skipped(client):
     text = f"https://example.org/\0\nhttps://example.org/\ud800\n{ONE}".encode("utf-8", "surrogatepass")
     response = add(client, addresses=[text])
     assert Profile.objects.filter(url=ONE).exists()
-    sentence = messages_of(response)[1][1]
-    assert sentence.startswith("1 line skipped")  # Django itself has replaced the surrogate
-    assert "<br>Line 1: " in sentence
+    assert messages_of(response)[1][1].startswith("1 line skipped")  # Django itself has replaced the surrogate
 
 
 @pytest.mark.parametrize(
