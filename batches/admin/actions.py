@@ -60,7 +60,9 @@ def call_manager(request: HttpRequest, call: str, batch_id: UUID) -> Result:
     success = RULES[Action(call)].describe_success(batch)
     if call == Action.REPEAT_BATCH:
         return repeat_once(request, batch_id), success
-    values = {"expected_status": request.GET.get("status")} | preemption(request, call)
+    values: dict[str, Any] = {"expected_status": request.GET.get("status")}
+    if call == Action.START_BATCH and "preempt" in request.GET:  # interrupts only the batch that was shown as running
+        values |= {"preempt": True, "expected_version": parse_number(request.GET.get("version", "")) or 0}
     if call == Action.PAUSE_BATCH:
         values["reason"] = request.POST.get("reason", "")
     if call == Action.RETRY_FAILED and batch and "chosen" in request.POST:
@@ -85,13 +87,6 @@ def chosen_reasons(request: HttpRequest, batch: Batch) -> list[str]:
 def name_reason(reason: str) -> str:
     """A stable name, so that its link keeps the focus when the page is updated."""
     return sha256(reason.encode()).hexdigest()[:16]
-
-
-def preemption(request: HttpRequest, call: str) -> dict[str, Any]:
-    """The arguments that “Run now” adds to a start. It interrupts only the batch that was shown as running."""
-    if call != Action.START_BATCH or "preempt" not in request.GET:
-        return {}
-    return {"preempt": True, "expected_version": parse_number(request.GET.get("version", "")) or 0}
 
 
 def repeat_once(request: HttpRequest, batch_id: UUID) -> Batch | Refusal:

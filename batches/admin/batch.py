@@ -1,5 +1,6 @@
 """Batches in the admin: the list and its actions, changing a batch, deleting batches."""
 
+from datetime import timedelta
 from typing import Any, cast
 
 from django.contrib import admin
@@ -8,9 +9,13 @@ from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from batches.conf import get_config
+from batches.limits import MAX_DAYS
 from batches.models import Action, Batch, BatchProfile, BatchQuerySet
 from batches.queue.refusals import require_granted
 from batches.text import StrOrPromise
@@ -18,14 +23,16 @@ from batches.text import StrOrPromise
 from . import display
 from .actions import describe_deletion, get_manager, latest_line
 from .add_batch import AddBatchAdmin
-from .base import LoggedAdmin, RefusableAdmin
+from .base import LoggedAdmin, RefusableAdmin, parse_number
 from .batch_page import BatchPage
 from .dashboard import Dashboard
 from .filters import ListFilter
 from .forms import ChangeBatchForm
-from .old_batches import OldBatches
 from .queue_views import QueuePage
 from .reports import TodayPage
+
+#: Batches are old after this many days, unless the settings say how long workers keep them.
+DAYS = 90
 
 
 def list_action(action: Action, name: str, description: StrOrPromise, permission: str = "operate") -> Any:
@@ -80,7 +87,7 @@ class BatchAdmin(AddBatchAdmin, RefusableAdmin, LoggedAdmin):
             *BatchPage(self).urls,
             *QueuePage(self).urls,
             *TodayPage(self).urls,
-            *OldBatches(self).urls,
+            self.own_path("old/", self.old_view, "old"),
             *Dashboard(self).urls,
             *super().get_urls(),
         ]
@@ -115,6 +122,16 @@ class BatchAdmin(AddBatchAdmin, RefusableAdmin, LoggedAdmin):
             raise PermissionDenied
         self.run_bulk(request, Action.DELETE_BATCH, [batch.pk])
         return self.response_post_save_change(request, batch)
+
+    def old_view(self, request: HttpRequest) -> HttpResponse:
+        """Lists the batches that ended long ago, and asks before it deletes them."""
+        if not self.has_delete_permission(request):
+            raise PermissionDenied
+        days = parse_number(request.GET.get("days", "")) or get_config().prune_batches_days or DAYS
+        days = max(1, min(days, MAX_DAYS))
+        old = Batch.objects.ended_before(timezone.now() - timedelta(days=days))
+        url = self.address_of("batch_changelist")
+        return self.run_selected(request, Action.DELETE_BATCH, old, {}, url, days=days) or redirect(url)
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
         """Names and counts for the confirmation. Django's own version would load each row of the batch."""

@@ -20,7 +20,7 @@ from django.utils.translation import gettext_lazy
 
 from batches import limits
 from batches.conf import worker_command
-from batches.models import STATUS_WORDS, Action, Batch, BatchLog, Channel, StoryResult, Subscription
+from batches.models import STATUS_WORDS, Action, Batch, BatchLog, StoryResult, Subscription
 from batches.text import StrOrPromise, describe_zone, format_duration, is_web_address, translate
 
 from .stored import stored
@@ -259,21 +259,6 @@ def topic_words(subscription: Subscription) -> str:
     return ", ".join(str(TOPIC_WORDS.get(topic, topic)) for topic in subscription.topics)
 
 
-#: The channels beside a log in words.
-CHANNEL_WORDS: Mapping[str, StrOrPromise] = {
-    Channel.ADMIN: gettext_lazy("admin"),
-    Channel.API: gettext_lazy("api"),
-    Channel.COMMAND: gettext_lazy("command"),
-    Channel.WORKER: gettext_lazy("worker"),
-    Channel.CODE: gettext_lazy("code"),
-}
-
-
-@register.filter
-def channel_word(log: BatchLog) -> str:
-    return str(CHANNEL_WORDS.get(log.channel, log.channel))
-
-
 @register.filter
 @admin.display(description=gettext_lazy("from → to"))
 def movement(log: BatchLog) -> str:
@@ -294,17 +279,14 @@ def limit(name: str) -> int:
 
 
 @register.filter
-def web_link(url: str) -> str:
-    """A web address as a link; any other text unchanged."""
+def web_link(url: str, text: object = None) -> str:
+    """The text, or the address itself, linked only to a web address."""
     if not is_web_address(url):
-        return url
-    return format_html('<a href="{}" rel="noopener noreferrer nofollow">{}</a>', url, url)
+        return str(text or url)
+    return format_html('<a href="{}" rel="noopener noreferrer nofollow">{}</a>', url, text or url)
 
 
 @register.filter
 @admin.display(description=gettext_lazy("story"))
 def story_link(story: StoryResult) -> str:
-    """The title, linked only to a web address."""
-    if not is_web_address(story.url):
-        return str(story)
-    return format_html('<a href="{}" rel="noopener noreferrer nofollow">{}</a>', story.url, story)
+    return web_link(story.url, story)

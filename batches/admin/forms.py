@@ -23,8 +23,6 @@ from batches.limits import (
     MAX_LIST_BYTES,
     MAX_NAME,
     MAX_PRIORITY,
-    MAX_SCHEDULE,
-    MAX_TIME_ZONE,
     MAX_URL,
     MIN_PRIORITY,
 )
@@ -33,7 +31,6 @@ from batches.lists.cron import InvalidSchedule, require_schedule
 from batches.lists.formats import detect_format, read_profiles
 from batches.lists.imports import ImportResult, InvalidList, Reject
 from batches.lists.source import HEAD
-from batches.models import Batch, ListProfile, ProfileList
 from batches.models.lists import COUNT_FIRST
 from batches.queue.refusals import Refused
 from batches.queue.values import clean_name, require_free_name
@@ -245,10 +242,6 @@ class ChangeBatchForm(EditForm):
     name = Name()
     priority = Priority()
 
-    class Meta:
-        model = Batch
-        fields = ("name", "priority")
-
 
 class ListForm(EditForm):
     """The attributes of a list."""
@@ -257,23 +250,6 @@ class ListForm(EditForm):
     priority = Priority(initial=0)
     checker = forms.ChoiceField(choices=checkers, initial="feed", label=CHECKER)
     count_first = forms.BooleanField(required=False, label=COUNT, help_text=COUNT_FIRST)
-    schedule = forms.CharField(
-        required=False,
-        label=gettext_lazy("Schedule"),
-        max_length=MAX_SCHEDULE,
-        widget=widgets.AdminTextInputWidget,
-        help_text=gettext_lazy(
-            "When the list runs automatically: minute, hour, day of the month, month and day of the week, such as "
-            "“30 6 * * MON-FRI”. Empty: never."
-        ),
-    )
-    time_zone = forms.CharField(
-        max_length=MAX_TIME_ZONE,
-        label=gettext_lazy("Time zone"),
-        initial="UTC",
-        widget=widgets.AdminTextInputWidget,
-        help_text=gettext_lazy("For the schedule, such as Europe/Berlin."),
-    )
     delay_minutes = forms.IntegerField(
         min_value=0,
         max_value=MAX_DELAY,
@@ -282,20 +258,16 @@ class ListForm(EditForm):
         widget=widgets.AdminIntegerFieldWidget,
         help_text=gettext_lazy("Each run starts up to this many minutes later."),
     )
-    schedule_active = forms.BooleanField(required=False, initial=True, label=gettext_lazy("Schedule is on"))
 
     class Meta:
-        model = ProfileList
-        fields = (
-            "name",
-            "priority",
-            "checker",
-            "count_first",
-            "schedule",
-            "time_zone",
-            "delay_minutes",
-            "schedule_active",
-        )
+        labels = {"schedule": gettext_lazy("Schedule"), "time_zone": gettext_lazy("Time zone")}
+        help_texts = {
+            "schedule": gettext_lazy(
+                "When the list runs automatically: minute, hour, day of the month, month and day of the week, such as "
+                "“30 6 * * MON-FRI”. Empty: never."
+            ),
+            "time_zone": gettext_lazy("For the schedule, such as Europe/Berlin."),
+        }
 
     def clean_name(self) -> str:
         name: str = self.cleaned_data["name"]
@@ -325,10 +297,6 @@ class MemberForm(EditForm):
         widget=widgets.AdminTextInputWidget(attrs={"class": "vLargeTextField"}),
         help_text=gettext_lazy("A new address applies in every list. The profile keeps its history."),
     )
-
-    class Meta:
-        model = ListProfile
-        fields = ()
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -43,7 +43,7 @@ class ProfileListAdmin(RefusableAdmin, LoggedAdmin):
     about = gettext_lazy("A list has profiles that you check repeatedly, by hand or on a schedule.")
     form = ListForm
     fieldsets = (
-        (None, {"fields": ("name", "priority", "checker", "count_first")}),
+        (None, {"fields": CREATED}),
         (gettext_lazy("Schedule"), {"fields": ("schedule", "time_zone", "delay_minutes", "schedule_active")}),
     )
     actions = None  # a list is deleted on its page, which names the rows that stay

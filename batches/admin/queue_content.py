@@ -2,10 +2,9 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 from urllib.parse import urlencode
-from uuid import UUID
 
 from django.contrib.auth.models import AnonymousUser, User
 from django.core.paginator import Page, Paginator
@@ -27,7 +26,7 @@ from batches.reports.workers import list_workers
 from batches.text import clean_text, translate
 
 from .base import parse_number
-from .display import clock, number, roughly, status_word
+from .display import clock, number, register, roughly, status_word
 from .stored import stored
 
 Status = Batch.Status
@@ -68,16 +67,6 @@ class Preview:
     batch: Batch | None
     text: str
     query: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class LastChange:
-    """The latest change of the queue, if it can be undone: `entry` is its log entry."""
-
-    batch_id: UUID
-    entry: int
-    text: str
-    at: datetime
 
 
 def queue_context(query: QueryDict, user: User | AnonymousUser) -> dict[str, Any]:
@@ -223,14 +212,13 @@ def shorten(batch: Batch) -> str:
 # Moves
 
 
-def find_last_change() -> LastChange | None:
+def find_last_change() -> BatchLog | None:
     """The latest change, unless the order or a status has changed since."""
     change = BatchLog.objects.changes().select_related("batch").first()
-    if change is None or change.batch is None or not can_be_undone(change):
-        return None
-    return LastChange(change.batch.pk, change.pk, describe_change(change), change.created_at)
+    return change if change and change.batch and can_be_undone(change) else None
 
 
+@register.filter
 def describe_change(change: BatchLog) -> str:
     """“3” moved from 3 to 1 by ada."""
     alone, by_actor = CHANGES[Action(change.action)]

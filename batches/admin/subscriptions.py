@@ -75,10 +75,6 @@ class SubscriptionForm(EditForm):
         required=False,
     )
 
-    class Meta:
-        model = Subscription
-        fields = VALUES
-
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         is_new = self.instance._state.adding
@@ -101,9 +97,6 @@ class NewSubscriptionForm(SubscriptionForm):
         widget=widgets.AdminTextInputWidget(attrs={"class": "vLargeTextField"}),
         help_text=gettext_lazy("An e-mail or webhook address."),
     )
-
-    class Meta(SubscriptionForm.Meta):
-        fields = ("list", "channel", "address", *VALUES)  # type: ignore[assignment]
 
 
 @admin.register(Subscription)

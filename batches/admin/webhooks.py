@@ -32,18 +32,11 @@ from .stored import stored
 
 State = WebhookDelivery.State
 
-STATE_WORDS = {
-    State.WAITING: gettext_lazy("waiting"),
-    State.DELIVERED: gettext_lazy("delivered"),
-    State.FAILED: gettext_lazy("failed"),
-}
-STATE = display.column("state", gettext_lazy("state"), lambda state: str(STATE_WORDS[state]))
+STATE = display.column("state", gettext_lazy("state"), lambda state: str(State(state).label))
 
 
 class WebhookForm(EditForm):
     class Meta:
-        model = Webhook
-        fields = ("name", "url", "is_active", "every_batch")
         field_classes = {"name": Name}
 
     def clean_url(self) -> str:
@@ -168,7 +161,7 @@ class StateFilter(ValueFilter):
     parameter_name = "state"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [(state.value, str(STATE_WORDS[state])) for state in State]
+        return [(value, str(label)) for value, label in State.choices]
 
     def filter_by(self, rows: Any, value: str) -> Any:
         return getattr(rows, value)() if value in State.values else rows.none()

@@ -109,8 +109,8 @@ def test_the_log_is_shown_newest_first(client):
     BatchManager("ada", "api").queue_batch(batch.pk)
     rows = document(client.get(page_of(batch))).xpath("//*[@id='batch-log']//tbody/tr")
     assert [[words(cell) for cell in row.xpath("td")[1:]] for row in rows] == [
-        ["Queued by ada.", "paused → queued 1", "api"],
-        ["Created by maker: 1 profile", "– → paused", "code"],
+        ["Queued by ada.", "paused → queued 1", "Api"],
+        ["Created by maker: 1 profile", "– → paused", "Code"],
     ]
 
 
