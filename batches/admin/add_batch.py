@@ -20,12 +20,10 @@ from batches.lists.imports import ImportResult, Names
 from batches.models import STATUS_WORDS, Batch, Profile
 from batches.queue.contents import count_known
 from batches.queue.refusals import Code
-from batches.reports.forecast import forecast_queue
 from batches.text import Sentence, choose_plural, join
 from batches.web.downloads import stream_download
 
 from .actions import BatchAdminBase, get_manager, is_from_script
-from .display import clock, number
 from .forms import AddBatchForm, ContentForm, NewBatchForm
 
 
@@ -79,24 +77,8 @@ def preview_context(request: HttpRequest, form: AddBatchForm) -> dict[str, Any]:
         "new": len(form.imported.profiles) - known,
         "hosts": len(hosts),
         "busiest_host": hosts.most_common(1)[0],
-        "when": describe_start(form.cleaned_data["priority"]) if form.cleaned_data["queue"] else "",
         "is_other_list": "add" in request.POST,
     }
-
-
-def describe_start(priority: int) -> str:
-    position, outlook = Batch.objects.end_of_band(priority), forecast_queue()
-    start = outlook.start_at(position)
-    values = {"priority": priority, "position": number(position), "time": clock(start)}
-    if outlook.queue.held:
-        sentence = _("Queued with priority %(priority)s, it will wait at position %(position)s. The queue is held.")
-    elif start:
-        sentence = _(
-            "Queued with priority %(priority)s, it will wait at position %(position)s and start about %(time)s."
-        )
-    else:
-        sentence = _("Queued with priority %(priority)s, it will wait at position %(position)s.")
-    return sentence % values
 
 
 # Shared with the import into a list
