@@ -1,12 +1,15 @@
 """Actions on many batches, from the list and from the queue page. `queue/test_bulk` tests the executor."""
 
 import re
+from datetime import timedelta
 from uuid import uuid4
 
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.db import connection
 from django.db.models import UUIDField
+from django.urls import reverse
+from django.utils import timezone
 
 from batches.batch_manager import BatchManager
 from batches.models import Batch, BatchLog, BatchProfile, StoryResult
@@ -246,3 +249,35 @@ def test_many_batches_are_deleted_at_once_and_exactly_those_that_the_page_showed
     assert messages_of(send(client, question)) == [("success", f"Delete: {cap:,} done, 0 refused.")]
     assert Batch.objects.count() == 2
     assert Batch.objects.contains(late)
+
+
+# Old batches
+
+OLD = reverse("admin:batches_batch_old")
+
+
+def ended(name, days):
+    batch = batch_with("done", name=name)
+    Batch.objects.filter(pk=batch.pk).update(completed_at=timezone.now() - timedelta(days=days))
+    return batch
+
+
+def test_the_batches_that_ended_long_ago_are_shown_and_then_deleted(client):
+    old, *_ = (ended(name, days) for name, days in (("old", 31), ("older", 400), ("recent", 1)))
+    batch_with(name="waiting")
+    assert f'href="{OLD}"' in text_of(client.get(LIST))
+    page = text_of(question := client.get(OLD, {"days": 30}))
+    assert "“old”" in page
+    assert "“older”" in page
+    assert "“recent”" not in page
+    assert BatchManager().queue_batch(old.pk)  # in between
+    assert "1 done, 1 refused" in messages_of(send(client, question))[0][1]
+    assert sorted(Batch.objects.values_list("name", flat=True)) == ["old", "recent", "waiting"]
+
+
+@pytest.mark.parametrize(("days", "shown"), [("", "90"), ("0", "90"), ("-5", "1"), ("x", "90"), ("9" * 30, "36500")])
+def test_any_number_of_days_is_understood_and_nothing_to_delete_has_no_button(client, days, shown):
+    page = document(client.get(OLD, {"days": days}))
+    assert page.get_element_by_id("days").get("value") == shown
+    assert page.xpath("//input[@type='submit']") == []
+    assert "No batch ended more than" in page.text_content()

@@ -317,7 +317,7 @@ def test_only_the_right_roles_see_each_page_and_only_a_post_of_the_right_roles_c
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("role", ["viewer", "curator"])
+@pytest.mark.parametrize("role", ["viewer", "adder", "curator"])
 def test_no_page_links_to_a_page_that_its_reader_may_not_see(client_of, batch, role):
     assert BatchManager().run_list(ProfileList.objects.get().pk)
     client, found_on = client_of(role), {}

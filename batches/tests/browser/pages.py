@@ -156,7 +156,6 @@ STATES = {
     "no failures": Page("batches_profile_failures", query="?period=yesterday"),
     "stories by profile": Page("batches_storyresult_reading", query="?by=profile&day=today&unread=1"),
     "no stories of a batch": Page("batches_storyresult_reading", query="?batch={repeat}"),
-    "hosts": Page("batches_host_changelist", query="?q=busy"),
     "users": Page("auth_user_changelist"),
     "a user": Page("auth_user_change", of="user"),
     "adding a user": Page("auth_user_add"),
@@ -176,15 +175,6 @@ def every_page() -> dict[str, Page]:
     names = {name for name in names_of_addresses() if name.startswith("batches_")}
     others = {name: plain_page(name) for name in sorted(names - {page.name for page in STATES.values()})}
     return STATES | {name: page for name, page in others.items() if page}
-
-
-def one_of_each_kind() -> dict[str, Page]:
-    """Return every page, but histories and questions before a deletion of batches and webhooks only."""
-    return {
-        name: page
-        for name, page in every_page().items()
-        if name.startswith(("batches_batch_", "batches_webhook_")) or not name.endswith(("_history", "_delete"))
-    }
 
 
 #: Pages that our own scripts change without a click.
