@@ -465,7 +465,7 @@ def test_a_batch_can_be_exported_and_imported_again(client_of, form):
     plain = name.replace("ä", "a")
     assert response["Content-Disposition"] == f"attachment; filename=\"{plain}\"; filename*=utf-8''{quote(name)}"
     profiles = read_profiles(response.getvalue(), filename=name).profiles
-    assert [profile.url for profile in profiles] == [row.url for row in streams.stream_rows(batch.profiles.all())]
+    assert list(profiles) == [row.url for row in streams.stream_rows(batch.profiles.all())]
 
 
 @pytest.mark.parametrize("missing", ["view_batchprofile", "view_profile"])
