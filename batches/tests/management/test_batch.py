@@ -443,8 +443,6 @@ def test_a_retry_can_take_some_of_the_failed_profiles(options, rows, manage):
     ("action", "status", "reason"),
     [
         (["start"], Status.DONE, "“it” is done. Only a batch that is queued or paused can be started."),
-        (["pause"], Status.DONE, "“it” is done. Only a batch that is"),
-        (["delete"], Status.RUNNING, "“it” is running. Only a batch that is"),
         (["move", 1], Status.PAUSED, "“it” is paused. Only a batch that is queued can be moved."),
     ],
 )
