@@ -344,7 +344,6 @@ class Client:
         if self._running.pop(transfer.curl, None):
             if not transfer.has_ended:
                 transfer.drop_unsent()
-                self._act_at(0.0)  # closing a connection takes several steps
             self._multi.remove_handle(transfer.curl)
         transfer.release()
 

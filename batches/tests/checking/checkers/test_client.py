@@ -60,6 +60,19 @@ async def test_a_client_that_is_closed_under_a_request_lets_it_end(server):
 
 
 @asynchronous
+async def test_an_answer_that_comes_while_its_request_is_cancelled_is_not_an_error(server):
+    """An error would keep libcurl's news from other requests."""
+    gate = server.hold("/")
+    async with Client(quick_config(), (), timeout=WAIT_SECONDS) as client:
+        with client.chain() as transfer:
+            request = asyncio.create_task(client.request(transfer, parse_url(server.url("/"), "the address")))
+            await asyncio.to_thread(gate.wait_for)
+            request.cancel()
+            transfer.end()
+            assert isinstance(*await asyncio.gather(request, return_exceptions=True), asyncio.CancelledError)
+
+
+@asynchronous
 async def test_libcurl_forgets_the_addresses_of_the_last_request(server):
     """libcurl searches all remembered addresses with each request, which took longer than the requests with 20,000
     hosts.
