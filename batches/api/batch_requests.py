@@ -34,6 +34,7 @@ BULK_ACTIONS = {
     "queue": Action.QUEUE_BATCH,
     "pause": Action.PAUSE_BATCH,
     "retry": Action.RETRY_FAILED,
+    "repeat": Action.REPEAT_BATCH,
     "delete": Action.DELETE_BATCH,
 }
 

@@ -1,6 +1,8 @@
 """Permanent redirects of profiles: lists them, and accepts some or all of them."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 from django.db.models import QuerySet
@@ -14,7 +16,7 @@ from batches.reports.queries import match_host
 
 from .access import ACCEPT, VIEW_REDIRECTS
 from .batch_requests import AcceptBody
-from .calls import LIST, ListViewSet, ManagerView, parse_body
+from .calls import LIST, ListViewSet, ManagerView, parse_body, sum_up
 from .filters import RedirectFilters
 from .schema import describe
 from .serializers import AcceptedSerializer, AcceptOutcomeSerializer, RedirectSerializer
@@ -42,7 +44,9 @@ class Redirects(ManagerView, ListViewSet[Redirect]):
         replaces the old one and receives its stories.
         """
         body = parse_body(AcceptBody, request)
-        return self.run_steps_once(lambda: self.select(body), self.run)
+        return self.run_steps_once(
+            lambda: self.select(body), lambda items: nullcontext(partial(self.run, items)), sum_up
+        )
 
     def select(self, body: dict[str, Any]) -> tuple[list[tuple[int, str]], int]:
         """The IDs of the chosen redirects with their new addresses, and how many are left."""

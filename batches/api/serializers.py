@@ -328,6 +328,9 @@ class OutcomeSerializer(serializers.Serializer[Any]):
         help_text="The status afterwards; null if the batch does not exist.",
     )
     position = serializers.IntegerField(source="after.position", allow_null=True)
+    made = serializers.UUIDField(
+        source="result.pk", allow_null=True, help_text="The new batch, if this one was repeated."
+    )
 
 
 class BulkSerializer(serializers.Serializer[Any]):

@@ -5,21 +5,23 @@ The docstrings are the descriptions in docs/reference/openapi.yaml: the first se
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import wraps
 from typing import Any, Literal
 
+from django.db.models import QuerySet
 from django.http import HttpResponseBase
 from rest_framework.decorators import action
-from rest_framework.exceptions import NotFound
+from rest_framework.exceptions import NotFound, ValidationError
 from rest_framework.mixins import ListModelMixin
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import ViewSet
 
 from batches.models import Action, Batch
-from batches.queue.bulk import run_bulk, select_batches
-from batches.queue.refusals import Code, require_granted
+from batches.queue.bulk import BulkResult, preparing_repeats, run_bulk, select_batches
+from batches.queue.refusals import Code, Refused, require_granted
 from batches.queue.transitions import RULES
 from batches.queue.values import find_batch
 from batches.reports.forecast import forecast_queue, queue_as_dict
@@ -39,7 +41,7 @@ from .batch_requests import (
     StartBody,
     UndoBody,
 )
-from .calls import ManagerView, OneThing, parse_body
+from .calls import ManagerView, OneThing, parse_body, sum_up
 from .conditional import make_queue_etag, matching, respond_conditionally
 from .filters import BatchFilters
 from .pagination import KeysetPagination
@@ -214,20 +216,39 @@ class BatchViewSet(ListModelMixin, OneThing[Batch]):
         permission to operate them. A filter also needs the permission to view batches.
         """
         fields = parse_body(BulkBody, request)
-        bulk_action, matching = BULK_ACTIONS[fields.pop("action")], fields.pop("filter", None)
-        ids = fields.pop("ids", ())
+        bulk_action = BULK_ACTIONS[fields.pop("action")]
         self.require_permission(DELETE if bulk_action == Action.DELETE_BATCH else OPERATE)
-        if matching is None:
-            return self.run_steps_once(lambda: (ids, 0), lambda ids: self.run_bulk(bulk_action, ids, **fields))
-        self.require_permission(VIEW)  # the outcomes show which batches match
-        return self.run_steps_once(
-            lambda: select_batches(bulk_action, matching.filter(RULES[bulk_action].is_offered_for)),
-            lambda ids: self.run_bulk(bulk_action, ids, expected_in=matching, **fields),
-        )
+        if "filter" in fields:  # the outcomes show which batches match
+            self.require_permission(VIEW)
+        return self.run_bulk_once(bulk_action, **fields)
 
-    def run_bulk(self, bulk_action: Action, ids: Sequence[object], **values: Any) -> list[Any]:
-        outcomes = run_bulk(self.manager, bulk_action, ids, **values).outcomes
-        return list(OutcomeSerializer(outcomes, many=True).data)
+    def run_bulk_once(
+        self,
+        bulk_action: Action,
+        ids: Sequence[object] = (),
+        filter: QuerySet[Batch] | None = None,
+        **values: Any,
+    ) -> Response:
+        # A repeat changes nothing about the batch.
+        is_filtered = filter is not None and bulk_action != Action.REPEAT_BATCH
+        values |= {"expected_in": filter} if is_filtered else {}
+
+        def select() -> tuple[Sequence[object], int]:
+            if filter is None:
+                return ids, 0
+            try:
+                return select_batches(bulk_action, filter.filter(RULES[bulk_action].is_offered_for))
+            except Refused as refused:
+                raise ValidationError({"filter": [str(refused)]}) from refused
+
+        @contextmanager
+        def prepare(ids: Sequence[object]) -> Iterator[Callable[[], list[Any]]]:
+            in_a_transaction = self.wanted is not None and bulk_action == Action.REPEAT_BATCH
+            preparing = preparing_repeats(self.manager, ids) if in_a_transaction else nullcontext()
+            with preparing as prepared:
+                yield lambda: render_outcomes(run_bulk(self.manager, bulk_action, ids, prepared=prepared, **values))
+
+        return self.run_steps_once(select, prepare, sum_up)
 
 
 class QueueViewSet(ManagerView, ViewSet):
@@ -274,3 +295,7 @@ class NothingHere(OpenView):
         if version and version not in known:
             raise NotFound(f"The API has no version {version}. Use {', '.join(known)}.")
         raise NotFound("No such address. The addresses of the API end with a slash.")
+
+
+def render_outcomes(result: BulkResult) -> list[Any]:
+    return list(OutcomeSerializer(result.outcomes, many=True).data)

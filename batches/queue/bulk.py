@@ -5,7 +5,8 @@ Measured on SQLite with nothing else in the queue, 1,000 calls take 2 s of CPU (
 call closes its gap and writes its log line.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from math import inf
@@ -17,7 +18,7 @@ from django.db.models import Case, F, QuerySet, When
 from batches.models import STATUS_WORDS, Action, Batch, BatchLog
 from batches.text import Sentence, clean_text
 
-from .refusals import Code, Refusal, Refused
+from .refusals import Code, Refusal, Refused, refusable
 from .sql import paced
 from .transitions import CODE_BY_STATUS, RULES, Rule
 from .values import as_uuid
@@ -29,6 +30,8 @@ MAX_QUOTED_ID = 100
 
 #: A BatchManager, which this package must not import. Its methods have the names of the actions.
 Manager = Any
+#: The second half of a repeat.
+Reveal = Callable[[], Batch | Refusal]
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +128,7 @@ def run_bulk(
     left: int = 0,
     *,
     skip_idle: bool = False,
-    prepared: Mapping[object, Callable[[], Any]] | None = None,
+    prepared: Mapping[object, Reveal] | None = None,
     **values: Any,
 ) -> BulkResult:
     """Call the action for each of these distinct ids, with `values`: arguments of the action and of `transition`.
@@ -169,6 +172,21 @@ def undo_changes(manager: Manager, entries: Iterable[BatchLog]) -> BulkResult:
         entry.batch_id: partial(manager.undo_change, entry.batch_id, entry.pk) for entry in places
     }
     return run_bulk(manager, Action.UNDO_CHANGE, list(calls), prepared=calls)
+
+
+@contextmanager
+def preparing_repeats(manager: Manager, ids: Sequence[object]) -> Iterator[Mapping[object, Reveal]]:
+    """Store the rows of repeats of these batches in separate transactions. Yields the calls that reveal them.
+
+    For a caller who runs the action in one transaction, which would hold the queue for as long as the rows take.
+    """
+    with ExitStack() as stack:
+        prepare = refusable(lambda batch_id: stack.enter_context(manager.preparing_repeat(batch_id)))
+        yield {batch_id: _reveal(prepare(batch_id)) for batch_id in ids}
+
+
+def _reveal(prepared: Callable[[], Batch] | Refusal) -> Reveal:
+    return (lambda: prepared) if isinstance(prepared, Refusal) else refusable(prepared)
 
 
 def find_batches(ids: Iterable[object]) -> Mapping[object, Batch | None]:

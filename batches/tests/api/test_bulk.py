@@ -9,7 +9,7 @@ from django.test.utils import CaptureQueriesContext
 
 from batches.api import idempotency, views
 from batches.batch_manager import BatchManager
-from batches.models import Batch, BatchLog
+from batches.models import Batch
 from batches.queue import sql
 from batches.tests.support.factories import assert_consistent, cap_bulk
 from batches.tests.support.threads import TIMEOUT, in_thread
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.django_db
 
 PATH = "/api/batches/bulk/"
 
-ACTIONS = {"queue": "queued", "pause": "paused", "retry": "queued", "delete": None}
+ACTIONS = {"queue": "queued", "pause": "paused", "retry": "queued", "repeat": "paused", "delete": None}
 
 
 def ids_of(batches):
@@ -43,13 +43,16 @@ def test_each_batch_has_the_outcome_of_a_single_call(client, make_batch, action)
     batches = [make_batch("paused", failed=1), make_batch("running")]
     answer = send(client, action, batches).json()
     done, other = answer["outcomes"]
-    both = action == "pause"  # also of a running batch
-    assert (answer["done"], answer["refused"], answer["left"]) == ((2, 0, 0) if both else (1, 1, 0))
+    repeats = action in {"pause", "repeat"}  # a running batch can be paused and repeated
+    assert (answer["done"], answer["refused"], answer["left"]) == ((2, 0, 0) if repeats else (1, 1, 0))
     assert [done["id"], other["id"]] == ids_of(batches)
     assert (done["ok"], done["code"], done["detail"], done["status"]) == (True, None, "", ACTIONS[action])
     assert (done["position"] == 1) == (done["status"] == "queued")
-    assert (other["ok"], other["code"]) == (both, None if both else "already_running")
-    assert bool(other["detail"]) == (not both)
+    assert other["ok"] == repeats
+    assert other["code"] == (None if repeats else "already_running")
+    assert bool(other["detail"]) == (not repeats)
+    made = Batch.objects.filter(pk=done["made"]).first()
+    assert (made and made.previous) == (batches[0] if action == "repeat" else None)
     assert_consistent()
 
 
@@ -92,6 +95,8 @@ def test_a_request_takes_as_many_batches_as_fit_and_counts_the_others(client, ma
     cap_bulk(monkeypatch, 2)
     for _ in range(3):
         make_batch("done")
+    with nothing_changes():
+        assert errors_of(send(client, "repeat", filter={"search": "batch"})) == {"filter"}
     answers = [send(client, "delete", filter={"search": "batch"}).json() for _ in range(3)]
     assert [(answer["done"], answer["left"]) for answer in answers] == [(2, 1), (1, 0), (0, 0)]
 
@@ -106,8 +111,9 @@ def test_an_unknown_id_is_an_outcome_and_the_other_batches_are_changed(client, m
 
 def test_an_id_that_is_repeated_counts_once_in_any_spelling(client, make_batch):
     pk = str(make_batch("done").pk)
-    answer = send(client, "queue", ids=[pk, pk.upper(), pk.replace("-", ""), f"{{{pk}}}"])
+    answer = send(client, "repeat", ids=[pk, pk.upper(), pk.replace("-", ""), f"{{{pk}}}"])
     assert [outcome["id"] for outcome in answer.json()["outcomes"]] == [pk]
+    assert Batch.objects.count() == 2
 
 
 @pytest.mark.parametrize("permission", ["view_batch", "add_batch", "change_batch", "delete_batch", "operate_batch"])
@@ -131,12 +137,12 @@ def in_steps_of_two(monkeypatch):
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("action", ["pause", "delete"])
+@pytest.mark.parametrize("action", ["pause", "repeat", "delete"])
 def test_with_a_key_a_few_batches_at_a_time_are_a_transaction(client, make_batch, in_steps_of_two, action):
     batches = [make_batch() for _ in range(5)]
     with CaptureQueriesContext(connection) as captured:
         answer = send(client, action, batches, key="k")
-    assert outcomes_of(answer) == [("ok", ACTIONS[action])] * 5
+    assert outcomes_of(answer) == [("ok", ACTIONS[action] if action != "repeat" else "queued")] * 5
     assert answer.json()["done"] == 5
     transactions = "".join(query["sql"] for query in captured).split("COMMIT")
     changes = [sqls.count('INSERT INTO "batches_batchlog"') for sqls in transactions]
@@ -173,32 +179,34 @@ def test_without_a_key_each_batch_is_a_transaction(client, make_batch, monkeypat
 def test_with_a_key_a_fault_undoes_its_step_and_the_next_attempt_does_exactly_the_rest(
     client, make_batch, monkeypatch, in_steps_of_two
 ):
-    batches, queue, calls = [make_batch("done") for _ in range(5)], BatchManager.queue_batch, []
+    batches, reveal, calls = [make_batch() for _ in range(5)], BatchManager._reveal, []
 
-    def fail_fourth(manager, pk):
-        calls.append(pk)
-        return queue(manager, pk) if len(calls) != 4 else 1 / 0
+    def fail_fourth(manager, *arguments, **options):
+        calls.append(arguments)
+        return reveal(manager, *arguments, **options) if len(calls) != 4 else 1 / 0
 
     with monkeypatch.context() as patch:
-        patch.setattr(BatchManager, "queue_batch", fail_fourth)
+        patch.setattr(BatchManager, "_reveal", fail_fourth)
         with pytest.raises(ZeroDivisionError):
-            send(client, "queue", batches, key="k")
-    assert list(Batch.objects.queued().order_by("position")) == batches[:2]
-    answer = send(client, "queue", batches, key="k")
+            send(client, "repeat", batches, key="k")
+    assert Batch.objects.count() == Batch.everything.count() == 5 + 2
+    answer = send(client, "repeat", batches, key="k")
     assert outcomes_of(answer) == [("ok", "queued")] * 5
-    assert BatchLog.objects.filter(action="queue_batch").count() == 5
-    assert send(client, "queue", batches, key="k").content == answer.content
+    assert Batch.objects.count() == 5 + 5
+    made = [outcome["made"] for outcome in answer.json()["outcomes"]]
+    assert [Batch.objects.get(pk=pk).previous for pk in made] == batches
+    assert send(client, "repeat", batches, key="k").content == answer.content
     assert refusal_of(send(client, "pause", batches, key="k")) == (422, "idempotency_key_reused")
 
 
 @pytest.mark.django_db(transaction=True)
 def test_two_requests_with_a_key_share_the_steps_and_get_the_same_answer(client, make_batch, in_steps_of_two):
-    batches = [make_batch("done") for _ in range(6)]
-    sent = [in_thread(lambda: send(client, "queue", batches, key="k")) for _ in range(2)]
+    batches = [make_batch() for _ in range(6)]
+    sent = [in_thread(lambda: send(client, "repeat", batches, key="k")) for _ in range(2)]
     one, two = (answer.result(TIMEOUT) for answer in sent)
     assert one.content == two.content
     assert outcomes_of(one) == [("ok", "queued")] * 6
-    assert BatchLog.objects.filter(action="queue_batch").count() == 6
+    assert Batch.everything.count() == 12
     assert_consistent()
 
 

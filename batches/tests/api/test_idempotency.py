@@ -54,7 +54,7 @@ def without_secrets(answer):
 def test_a_repeated_post_changes_nothing_and_gets_the_same_answer(client, make_batch, a_list, call):
     batch = make_batch("done" if call.route in {"batch-queue", "batch-retry"} else "queued", failed=1)
     bodies_of_these = {
-        "batch-bulk": {"action": "pause", "ids": [str(batch.pk)]},
+        "batch-bulk": {"action": "repeat", "ids": [str(batch.pk)]},
         "profiles-check": {"ids": [Profile.objects.earliest("pk").pk]},
     }
     body = bodies_of_these.get(call.route)
@@ -284,11 +284,16 @@ def test_a_second_request_makes_the_change_if_the_first_fails(overlapping, monke
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize(("path", "body", "steps"), [("", form(), 4), ("{pk}/repeat/", {}, 1)])
+@pytest.mark.parametrize(("kind", "steps"), [("create", 4), ("repeat", 1), ("bulk", 1)])
 def test_lists_are_read_and_rows_are_stored_before_the_transaction_of_the_key(
-    client, make_batch, monkeypatch, path, body, steps
+    client, make_batch, monkeypatch, kind, steps
 ):
-    path, in_transaction = f"/api/batches/{path.format(pk=make_batch('done').pk)}", []
+    source, in_transaction = make_batch("done"), []
+    request, status = {
+        "create": ({"path": "/api/batches/"} | form(), 201),
+        "repeat": ({"path": f"/api/batches/{source.pk}/repeat/"}, 201),
+        "bulk": ({"path": "/api/batches/bulk/", "body": {"action": "repeat", "ids": ["x", str(source.pk)]}}, 200),
+    }[kind]
 
     def watch(module, name):
         step = getattr(module, name)
@@ -301,7 +306,7 @@ def test_lists_are_read_and_rows_are_stored_before_the_transaction_of_the_key(
 
     watch(contents, "store_chunks")
     watch(request_fields, "read_profiles")
-    first, again = post(client, path, **body), post(client, path, **body)
-    assert (first.status_code, is_replayed(again), again.content) == (201, True, first.content)
+    first, again = post(client, **request), post(client, **request)
+    assert (first.status_code, is_replayed(again), again.content) == (status, True, first.content)
     assert in_transaction == [False] * steps  # the repetition stores nothing
     assert Batch.everything.count() == 2
