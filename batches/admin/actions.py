@@ -9,7 +9,7 @@ from uuid import UUID, uuid5
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.db.models import Exists, Max, OuterRef, QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import URLPattern
 from django.utils.html import format_html, format_html_join
@@ -56,6 +56,8 @@ def get_manager(request: HttpRequest) -> BatchManager:
 
 def call_manager(request: HttpRequest, call: str, batch_id: UUID) -> Result:
     """Press a button of a batch. The address has the status and the queue version that the page showed."""
+    if call not in CALLS:
+        raise Http404
     batch = Batch.objects.filter(pk=batch_id).first()
     success = RULES[Action(call)].describe_success(batch)
     if call == Action.REPEAT_BATCH:

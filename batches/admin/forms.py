@@ -70,13 +70,6 @@ class Priority(forms.IntegerField):
         super().__init__(min_value=MIN_PRIORITY, max_value=MAX_PRIORITY, **kwargs)
 
 
-class Token(forms.Field):
-    """Identifies one form. Accepts any text, since it is only hashed; a form without one gets a new one."""
-
-    def bound_data(self, data: Any, initial: Any) -> Any:
-        return data or initial
-
-
 def checkers() -> list[tuple[str, str]]:
     return [(name, name) for name in get_config().all_checkers]
 
@@ -94,7 +87,8 @@ class NewBatchForm(forms.Form):
         label=gettext_lazy("Queue it now"),
         help_text=gettext_lazy("Otherwise it stays paused until you queue it."),
     )
-    token = Token(required=False, widget=forms.HiddenInput, initial=uuid4)
+    # Identifies one form. Not a CharField: it accepts any text, since it is only hashed.
+    token = forms.Field(required=False, widget=forms.HiddenInput, initial=uuid4)
 
     def batch_id(self, *content: Any) -> UUID:
         """The id of the batch that this form creates.

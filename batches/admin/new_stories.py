@@ -11,7 +11,7 @@ from django.urls import URLPattern
 from django.utils import timezone
 from django.utils.dateparse import parse_date
 from django.utils.http import urlencode
-from django.utils.timezone import localtime
+from django.utils.timezone import localdate
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
@@ -151,11 +151,7 @@ def can_mark(selection: Selection) -> bool:
 
 def group_by_day(stories: Sequence[StoryResult]) -> Groups:
     """Group by the local day on which they were found; they are in this order already."""
-    return [(day, list(found)) for day, found in groupby(stories, key=lambda story: day_of(story))]
-
-
-def day_of(story: StoryResult) -> date | None:
-    return localtime(story.found_at).date() if story.found_at else None
+    return [(day, list(found)) for day, found in groupby(stories, key=lambda story: localdate(story.found_at))]
 
 
 def group_by_profile(stories: Sequence[StoryResult]) -> Groups:

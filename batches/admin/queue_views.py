@@ -21,7 +21,6 @@ from batches.queue.bulk import undo_changes
 from batches.queue.refusals import Code, Refusal
 
 from .actions import (
-    CALLS,
     BatchView,
     Result,
     call_manager,
@@ -105,8 +104,6 @@ class QueuePage(BatchView):
         return result, _("“%(batch)s” was moved to %(position)s.") % values
 
     def operate(self, request: HttpRequest, call: str, batch_id: UUID) -> Result:
-        if call not in CALLS:
-            raise Http404
         return call_manager(request, call, batch_id)
 
     def operate_selected(self, request: HttpRequest, call: str) -> Result | HttpResponse:

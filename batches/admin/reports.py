@@ -55,7 +55,8 @@ class FailuresPage(ReportPage):
     name, title = "failures", gettext_lazy("Failures")
 
     def context(self, request: HttpRequest) -> dict[str, Any]:
-        period = read_period(request)
+        asked = request.GET.get("period")
+        period = Period(asked) if asked in Period.values else Period.TODAY
         return {
             "period": period,
             "periods": [(each, capfirst(each.label)) for each in Period],
@@ -68,14 +69,6 @@ class FailuresPage(ReportPage):
             "shown": SHOWN,
             "can_check": request.user.has_perm("batches.add_batch"),
         }
-
-
-def read_period(request: HttpRequest) -> Period:
-    """The period in the address; today without one."""
-    try:
-        return Period(request.GET.get("period", Period.TODAY))
-    except ValueError:
-        return Period.TODAY
 
 
 class TodayPage(ReportPage):

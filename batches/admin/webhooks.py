@@ -19,7 +19,7 @@ from batches.models.webhooks import WebhookDeliveryQuerySet
 from batches.notifications import outbox
 from batches.queue.values import as_uuid
 from batches.reports.forecast import forecast_queue
-from batches.text import Sentence, choose_plural
+from batches.text import choose_plural
 
 from . import display
 from .actions import get_manager
@@ -100,19 +100,13 @@ class WebhookAdmin(PageWithButtons):
     @admin.action(permissions=["operate"], description=gettext_lazy("Send test event"))
     def send_test_events(self, request: HttpRequest, webhooks: Iterable[Webhook]) -> None:
         for webhook in webhooks:
-            self.send_test(request, webhook)
-
-    def send_test(self, request: HttpRequest, webhook: Webhook) -> None:
-        if not outbox.write_test_event(webhook):
-            inactive = Sentence(
-                "“%(webhook)s” is not active. Activate it before you send a test event.", webhook=webhook
-            )
-            self.message_user(request, inactive, messages.WARNING)
-            return
-        self.log_change(request, webhook, "Sent a test event.")
-        level, when = describe_sending()
-        created = _("A test event for “%(webhook)s” was created.") % {"webhook": webhook}
-        self.message_user(request, f"{created} {when}", level)
+            if outbox.write_test_event(webhook):
+                self.log_change(request, webhook, "Sent a test event.")
+                created, (level, when) = _("A test event for “%(webhook)s” was created."), describe_sending()
+                self.message_user(request, f"{created % {'webhook': webhook}} {when}", level)
+            else:
+                inactive = _("“%(webhook)s” is not active. Activate it before you send a test event.")
+                self.message_user(request, inactive % {"webhook": webhook}, messages.WARNING)
 
     def rotate_secret(self, request: HttpRequest, webhooks: Iterable[Webhook]) -> None:
         [webhook] = webhooks
