@@ -16,7 +16,6 @@ from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
-from django.utils.html import format_html_join
 from django.utils.text import Truncator, capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext, override
@@ -27,7 +26,7 @@ from batches.lists.exports import PROFILE_EXPORTERS
 from batches.models import Batch, ListProfile, Profile
 from batches.queue.forgetting import count_traces
 from batches.reports import streams
-from batches.reports.history import fetch_history, find_waiting
+from batches.reports.history import fetch_history
 from batches.text import choose_plural, pluralise
 from batches.web.downloads import stream_download
 
@@ -46,8 +45,6 @@ SHOWN = 10
 SHOWN_SEARCH = 100
 #: Checks and lists on the page of a profile; it links to the rest.
 SHOWN_CHECKS = 50
-#: The most batches named that still have to check it.
-SHOWN_WAITING = 5
 
 
 @admin.register(Profile)
@@ -167,22 +164,15 @@ class ProfileAdmin(ReadOnlyAdmin):
     # The page of a profile
 
     def page_context(self, request: HttpRequest, profile: Profile) -> dict[str, Any]:
-        may_view_rows = request.user.has_perm("batches.view_batchprofile")
+        has_perm = request.user.has_perm
         lists = ListProfile.objects.filter(profile=profile).select_related("list").order_by("list__name")
         return {
             "title": str(profile),
             "subtitle": None,
             "host": host_of(profile.url),
-            "checks": fetch_history(profile, SHOWN_CHECKS) if may_view_rows else None,
-            "waiting": self.name_waiting(request, profile) if may_view_rows else "",
-            "memberships": lists[:SHOWN_CHECKS] if request.user.has_perm("batches.view_listprofile") else None,
+            "checks": fetch_history(profile, SHOWN_CHECKS) if has_perm("batches.view_batchprofile") else None,
+            "memberships": lists[:SHOWN_CHECKS] if has_perm("batches.view_listprofile") else None,
         }
-
-    def name_waiting(self, request: HttpRequest, profile: Profile) -> str:
-        """The batches that still have to check it, with their status, for a sentence."""
-        batches = find_waiting(profile)[:SHOWN_WAITING]
-        names = [(self.page_link(request, each), display.status_word(each.status)) for each in batches]
-        return format_html_join(", ", "{} ({})", names)
 
 
 def describe_selection(request: HttpRequest) -> tuple[Any, ...]:

@@ -7,12 +7,12 @@ page.
 from typing import Any
 from uuid import UUID
 
+from django import forms
+from django.core.exceptions import ValidationError
 from django.db.models import Q, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import URLPattern
-from django.utils import timezone
-from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext as _
 from django.views.decorators.gzip import gzip_page
 
@@ -76,15 +76,10 @@ class QueuePage(BatchView):
         return queue_context(request.GET, request.user)
 
     def hold(self, request: HttpRequest) -> Result:
-        text = request.POST.get("until", "")
         try:
-            until = parse_datetime(text) if text else None
-        except ValueError:  # a day that does not exist
-            until = None
-        if text and until is None:
+            until = forms.DateTimeField(required=False).clean(request.POST.get("until"))
+        except ValidationError:
             return Refusal(Code.BAD_VALUE, _("The end of the hold is not a valid time. Choose one.")), ""
-        if until is not None and timezone.is_naive(until):
-            until = timezone.make_aware(until)
         reason, stop = request.POST.get("reason", ""), "stop_running" in request.POST
         return get_manager(request).hold_queue(reason, until, stop), _("The queue is held.")
 

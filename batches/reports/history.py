@@ -86,12 +86,6 @@ def _fetch(found: QuerySet[Any], limit: int) -> Iterable[Any]:
     return shown.only("batch__name", *Attempt.RESULT).order_by(moment.desc(), "-pk")[:limit]
 
 
-def find_waiting(profile: Profile) -> QuerySet[Batch]:
-    """The batches that still have to check it, in the order of the queue."""
-    waiting = BatchProfile.objects.filter(profile=profile, status=BatchProfile.Status.PENDING)
-    return Batch.objects.filter(pk__in=waiting.values("batch")).in_queue_order()
-
-
 def _add_stories(profile: Profile, checks: list[Check]) -> None:
     """Add stories to the check that found them, which was recorded at the same moment, or to the latest one of their
     batch.
