@@ -35,7 +35,7 @@ from .outbox import make_delivery, render_payload
 
 Status, Topic = BatchProfile.Status, Subscription.Topic
 
-#: The most that a message contains; it links to the rest.
+#: The most that a message contains: profiles that fail or recover, and stories. It links to the rest.
 MAX_PROFILES = 50
 MAX_STORIES = 200
 #: Characters of the titles and addresses in a message, and of a title.
@@ -139,23 +139,18 @@ def describe_stories(stories: QuerySet[StoryResult]) -> dict[str, Any] | None:
 class Room:
     """The remaining room in a message."""
 
-    profiles: int = field(default_factory=lambda: MAX_PROFILES)
     stories: int = field(default_factory=lambda: MAX_STORIES)
     size: int = field(default_factory=lambda: MAX_SIZE)
 
     def take(self, profiles: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
         """The profiles with their stories that still fit."""
         taken = [profile | {"stories": [*filter(self._fits, profile["stories"])]} for profile in profiles]
-        return [profile for profile in taken if profile["stories"] and self._count()]
+        return [profile for profile in taken if profile["stories"]]
 
     def _fits(self, story: dict[str, Any]) -> bool:
         self.stories -= 1
         self.size -= len(story["title"]) + len(story["url"])
-        return self.profiles > 0 and self.stories >= 0 and self.size >= 0
-
-    def _count(self) -> bool:
-        self.profiles -= 1
-        return self.profiles >= 0
+        return self.stories >= 0 and self.size >= 0
 
 
 def find_beginning(delivery: WebhookDelivery, previous: Batch | None) -> datetime:

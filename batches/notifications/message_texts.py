@@ -85,23 +85,20 @@ def shorten_time(moment: str) -> str:
     return f"{datetime.fromisoformat(moment):%Y-%m-%d %H:%M} UTC"
 
 
-@dataclass(frozen=True)
 class RunView:
     """A run as the templates show it."""
 
-    data: Mapping[str, Any]
-
-    @property
-    def batch(self) -> Mapping[str, Any]:
-        batch: Mapping[str, Any] = self.data["batch"]
-        return batch
+    def __init__(self, data: Mapping[str, Any]) -> None:
+        self.data = data
+        self.batch: Mapping[str, Any] = data["batch"]
+        self.stories: Mapping[str, Any] | None = data.get("stories")
 
     @property
     def headlines(self) -> list[str]:
         """The news of the run for the subject, the most important first."""
         lines = []
-        if stories := self.data.get("stories"):
-            lines.append(pluralise(stories["total"], "new story", "new stories"))
+        if self.stories:
+            lines.append(pluralise(self.stories["total"], "new story", "new stories"))
         for topic, what in (("failing", "began to fail"), ("recovered", "recovered")):
             if found := self.data.get(topic):
                 lines.append(f"{pluralise(found['total'], 'profile')} {what}")
@@ -123,14 +120,10 @@ class RunView:
         return [(heading, part, part["total"] - len(part["profiles"])) for heading, part in found]
 
     @property
-    def stories(self) -> Mapping[str, Any] | None:
-        return self.data.get("stories")
-
-    @property
     def more_stories(self) -> int:
-        stories = self.stories or {"total": 0, "profiles": []}
-        total: int = stories["total"]
-        return total - sum(len(profile["stories"]) for profile in stories["profiles"])
+        if not self.stories:
+            return 0
+        return int(self.stories["total"]) - sum(len(profile["stories"]) for profile in self.stories["profiles"])
 
     @property
     def link(self) -> str:

@@ -197,7 +197,6 @@ def test_profiles_that_changed_are_capped(monkeypatch):
 
 def test_stories_are_grouped_by_profile_and_capped_with_a_link(configure, monkeypatch):
     configure(base_url="https://batches.example.org")
-    monkeypatch.setattr(message_data, "MAX_PROFILES", 2)
     monkeypatch.setattr(message_data, "MAX_STORIES", 4)
     batch = run_list(press(4), *(with_stories(*(story_of(n * 10 + m) for m in range(3))) for n in range(4)))
     [content] = read_contents()
