@@ -54,6 +54,7 @@ def test_the_queue_is_held_until_a_time_and_released(client, make_batch):
     assert (released["held"], released["held_by"], released["hold_reason"]) == (False, "", "")
     assert released["version"] > held["version"] > empty["version"]
     with nothing_changes():
+        assert client.post("/api/queue/release/").status_code == 200
         answer = client.post("/api/queue/hold/", {"until": "2020-01-01T00:00:00Z"})
         assert (answer.status_code, answer.json()["code"]) == (400, "bad_value")
 
