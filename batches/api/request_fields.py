@@ -105,8 +105,6 @@ class ProfilesBody(Body):
     #: The field with the list, and the field that numbers its rejected entries.
     list_field: str
     number_field: str
-    #: The effect that a refused body did not have.
-    aim = "changed"
 
     def read_list(self) -> ImportResult:
         """The list of profiles. Raises EntriesRefused if it cannot be read, has no profile, or fails `strict`."""
@@ -189,7 +187,7 @@ class ProfilesJSON(ProfilesBody):
         if not collector.names or (strict and collector.rejects):
             rejected, sent = len(collector.rejects), pluralise(len(entries), "entry", "entries")
             verb = "is" if rejected == 1 else "are"
-            message = f"{rejected:,} of {sent} {verb} not valid. Nothing was {self.aim}."
+            message = f"{rejected:,} of {sent} {verb} not valid. Nothing was changed."
             raise InvalidList(message, collector.rejects)
         return collector.result(strict)
 
@@ -211,8 +209,6 @@ class ProfilesUpload(ProfilesBody):
 
 class NewBody(Body):
     """The common fields of new batches and new lists, apart from their profiles."""
-
-    aim = "created"
 
     name = serializers.CharField(max_length=MAX_NAME)
     priority = serializers.IntegerField(
