@@ -41,7 +41,8 @@ def test_a_batch_is_created_with_addresses_and_names(client):
 def test_fields_have_defaults_and_a_batch_that_is_not_queued_is_paused(client, make):
     batch = make(client).json()["batch"]
     assert (batch["priority"], batch["checker"], batch["status"]) == (0, "feed", "queued")
-    assert make(client, queue=False).json()["batch"]["status"] == "paused"
+    changed = make(client, priority=-3, checker="http", queue=False, strict=True).json()["batch"]
+    assert (changed["priority"], changed["checker"], changed["status"]) == (-3, "http", "paused")
 
 
 BAD_ENTRIES = [
@@ -93,12 +94,6 @@ def test_a_refused_list_creates_nothing(client, entries, strict, detail):
     assert answer.json()["rejected"] == [
         {"index": index, "text": text, "reason": NO_SCHEME} for index, text in enumerate(entries) if text == "nonsense"
     ]
-
-
-def test_a_form_takes_the_same_fields_as_text(client):
-    answer = upload(client, ADDRESS.encode(), priority="-3", checker="http", queue="false", strict="true")
-    batch = answer.json()["batch"]
-    assert (batch["priority"], batch["checker"], batch["status"]) == (-3, "http", "paused")
 
 
 def test_a_format_can_be_chosen_and_rejected_lines_have_numbers(client):

@@ -1,6 +1,5 @@
 """A client that a standard generator makes from the committed description compiles and works."""
 
-import compileall
 import io
 import os
 import pkgutil
@@ -52,8 +51,7 @@ def call(name):
     return import_module(f"batches_client.api.{name.partition('_')[0]}.{name}").sync
 
 
-def test_every_module_of_the_client_compiles_and_can_be_imported(package):
-    assert compileall.compile_dir(package, quiet=1)
+def test_every_module_of_the_client_can_be_imported(package):
     names = [module.name for module in pkgutil.walk_packages([str(package)], "batches_client.")]
     for name in names:
         import_module(name)
