@@ -17,7 +17,7 @@ from django.urls import get_resolver, reverse
 from batches.admin.base import ReadOnlyAdmin
 from batches.batch_manager import BatchManager
 from batches.checking.checkers.base import CheckResult, Story
-from batches.models import Batch, BatchLog
+from batches.models import Batch
 from batches.tests.support import factories
 
 VIEW = ["view_batch", "view_batchprofile", "view_profile", "view_storyresult", "view_batchlog", "view_redirect"]
@@ -112,12 +112,6 @@ def story(title="A story", url="https://news.example.org/1"):
 
 def reread(batch):
     return Batch.objects.get(pk=batch.pk)
-
-
-def state():
-    """Everything that an action may change, to show that nothing did."""
-    fields = ("pk", "name", "status", "position", "priority", "total_profiles", "completed_profiles", "failed_checks")
-    return sorted(Batch.objects.values_list(*fields)), BatchLog.objects.count()
 
 
 # Requests

@@ -15,7 +15,7 @@ from batches.lists.formats import read_profiles
 from batches.models import Attempt, Batch, BatchLog, BatchProfile
 from batches.queue.refusals import Code, Refusal
 from batches.reports import queries, streams
-from batches.tests.support.factories import empty_leases, failed, ok, profile_ids, record, start_run
+from batches.tests.support.factories import empty_leases, failed, ok, profile_ids, record, start_run, unchanged
 
 from .conftest import (
     VIEW,
@@ -29,7 +29,6 @@ from .conftest import (
     parts,
     reread,
     send,
-    state,
     story,
     text_of,
     words,
@@ -292,11 +291,10 @@ def test_a_ticked_reason_counts_even_if_it_is_no_longer_one_of_the_most_frequent
 
 @pytest.mark.parametrize("sent", [{}, {"ticked": "nonsense"}, {"only": "\0"}])
 def test_without_a_known_reason_nothing_is_rechecked(client, three_reasons, sent):
-    before = state()
-    form = {"call": "retry_failed", "chosen": "yes"} | sent
-    response = client.post(f"{page_of(three_reasons, 'operate')}?status=done", form, follow=True)
-    assert messages_of(response) == [("warning", "Choose 1 to 100 reasons, as the batch shows them.")]
-    assert state() == before
+    with unchanged():
+        form = {"call": "retry_failed", "chosen": "yes"} | sent
+        response = client.post(f"{page_of(three_reasons, 'operate')}?status=done", form, follow=True)
+        assert messages_of(response) == [("warning", "Choose 1 to 100 reasons, as the batch shows them.")]
 
 
 def test_boxes_to_tick_need_the_permission_to_operate(client_of, three_reasons):
@@ -314,16 +312,15 @@ def test_ticked_profiles_are_rechecked_in_their_batches(client, three_reasons):
     assert all(text.endswith("was queued to recheck 1 failed profile.") for _, text in messages_of(response))
     assert [batch.failed_checks for batch in map(reread, (three_reasons, paused))] == [2, 0]
     assert [batch.attempts.count() for batch in (three_reasons, paused)] == [1, 1]
-    before = state()
-    for rows, sentence in (
-        ([chosen[0]], "None of the selected profiles has failed."),
-        ([three_reasons.profiles.get(error="gone")], "“a batch” is queued. Only a batch that is"),
-    ):
-        [(level, text)] = messages_of(
-            client.post(PROFILES, form | {"_selected_action": [row.pk for row in rows]}, follow=True)
-        )
-        assert (level, text[: len(sentence)]) == ("warning", sentence)
-    assert state() == before
+    with unchanged():
+        for rows, sentence in (
+            ([chosen[0]], "None of the selected profiles has failed."),
+            ([three_reasons.profiles.get(error="gone")], "“a batch” is queued. Only a batch that is"),
+        ):
+            [(level, text)] = messages_of(
+                client.post(PROFILES, form | {"_selected_action": [row.pk for row in rows]}, follow=True)
+            )
+            assert (level, text[: len(sentence)]) == ("warning", sentence)
 
 
 def test_too_many_ticked_profiles_are_refused_with_advice(client, three_reasons, monkeypatch):
@@ -414,10 +411,9 @@ def test_name_and_priority_are_changed_by_the_manager(client_of):
 )
 def test_invalid_values_are_an_error_in_the_form(client, fields):
     batch = batch_with()
-    before = state()
-    response = client.post(page_of(batch), {"name": "a batch", "priority": "0"} | fields)
-    assert len(response.context["errors"]) == 1
-    assert state() == before
+    with unchanged():
+        response = client.post(page_of(batch), {"name": "a batch", "priority": "0"} | fields)
+        assert len(response.context["errors"]) == 1
 
 
 def test_a_refused_name_is_a_warning_and_not_a_success(client, monkeypatch):

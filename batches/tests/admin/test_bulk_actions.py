@@ -14,7 +14,7 @@ from django.utils import timezone
 from batches.batch_manager import BatchManager
 from batches.models import Batch, BatchLog, BatchProfile, StoryResult
 from batches.queue import contents
-from batches.tests.support.factories import cap_bulk, waiting_names
+from batches.tests.support.factories import cap_bulk, unchanged, waiting_names
 
 from .conftest import (
     LIST,
@@ -30,7 +30,6 @@ from .conftest import (
     page_of,
     reread,
     send,
-    state,
     story,
     text_of,
 )
@@ -71,12 +70,11 @@ def test_the_message_of_a_bulk_action_can_undo_it_once(client, way, call):
     assert BatchManager().undo_change(batches[0].pk)
     assert messages_of(client.post(undo, follow=True)) == [("success", "Undo: 3 done, 0 refused.")]
     assert waiting_names() == ["1", "2", "3", "4"]
-    before = state()
-    assert "3 refused" in messages_of(client.post(undo, follow=True))[0][1]
-    for nonsense in ("after=x&last=x&action=pause_batch", f"after=0&last={'9' * 40}&action=\0", "", "after=-1"):
-        answer = client.post(f"{undo.partition('?')[0]}?{nonsense}", follow=True)
-        assert messages_of(answer) == [("warning", "There is nothing left to undo.")]
-    assert state() == before
+    with unchanged():
+        assert "3 refused" in messages_of(client.post(undo, follow=True))[0][1]
+        for nonsense in ("after=x&last=x&action=pause_batch", f"after=0&last={'9' * 40}&action=\0", "", "after=-1"):
+            answer = client.post(f"{undo.partition('?')[0]}?{nonsense}", follow=True)
+            assert messages_of(answer) == [("warning", "There is nothing left to undo.")]
 
 
 def test_actions_that_lose_results_have_no_undo(client):
@@ -121,14 +119,15 @@ def test_all_of_a_section_means_the_batches_that_match_the_filter_visible_or_not
 
 def test_an_empty_or_invalid_selection_is_a_message_and_does_nothing(client):
     batch_with()
-    before = state()
-    assert messages_of(act_in_queue(client, "pause_batch")) == NOTHING_LEFT
-    for nonsense in ("x", "\0", "running", "9" * 40):
-        act_in_queue(client, "pause_batch", selected=nonsense, all=nonsense)
-    for nonsense in ("123", "\0", "x" * 10_000):
-        response = act(client, "queue_batches", nonsense)
-        assert messages_of(response) == [("warning", "The selection contains an invalid ID. Select the rows again.")]
-    assert state() == before
+    with unchanged():
+        assert messages_of(act_in_queue(client, "pause_batch")) == NOTHING_LEFT
+        for nonsense in ("x", "\0", "running", "9" * 40):
+            act_in_queue(client, "pause_batch", selected=nonsense, all=nonsense)
+        for nonsense in ("123", "\0", "x" * 10_000):
+            response = act(client, "queue_batches", nonsense)
+            assert messages_of(response) == [
+                ("warning", "The selection contains an invalid ID. Select the rows again.")
+            ]
 
 
 @pytest.mark.parametrize(("model", "action"), [key for key, roles in ACTIONS.items() if key[0] in MODELS and roles])

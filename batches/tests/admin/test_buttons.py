@@ -8,6 +8,7 @@ from django.urls import reverse
 from batches.batch_manager import BatchManager
 from batches.models import BatchLog
 from batches.queue.undo import UNDOABLE
+from batches.tests.support.factories import unchanged
 
 from .conftest import (
     BY_SCRIPT,
@@ -22,7 +23,6 @@ from .conftest import (
     press,
     press_in_queue,
     reread,
-    state,
     text_of,
     words,
 )
@@ -141,33 +141,30 @@ def test_run_now_interrupts_no_other_batch_than_the_one_that_was_shown(client, p
     stale = address_of_button(client, page(batch), batch, "start_batch")
     BatchManager().complete_batch(first.pk)
     batch_with("running", name="second")
-    before = state()
-    for address in (stale, stale.replace("version=", "version=x")):
-        response = client.post(address, {"call": "start_batch"}, follow=True)
-        assert messages_of(response) == [("warning", "The queue has changed. Check the new order and try again.")]
-    assert state() == before
+    with unchanged():
+        for address in (stale, stale.replace("version=", "version=x")):
+            response = client.post(address, {"call": "start_batch"}, follow=True)
+            assert messages_of(response) == [("warning", "The queue has changed. Check the new order and try again.")]
 
 
 @ways
 def test_a_refusal_is_a_warning_and_changes_nothing(client_of, way):
     batch_with("running", name="first")
     batch = batch_with()
-    before = state()
-    response = way(client_of("operator"), "start_batch", batch)
-    assert messages_of(response) == [("warning", BatchManager().start_batch(batch.pk).message)]
-    assert state() == before
+    with unchanged():
+        response = way(client_of("operator"), "start_batch", batch)
+        assert messages_of(response) == [("warning", BatchManager().start_batch(batch.pk).message)]
 
 
 @buttons
 def test_a_script_gets_a_refusal_as_text_and_no_message_afterwards(client_of, way):
     batch_with("running", name="first")
     batch, client = batch_with(), client_of("operator")
-    before = state()
-    response = way(client, "start_batch", batch, headers=BY_SCRIPT)
-    assert (response.status_code, response["Content-Type"]) == (409, "text/plain; charset=utf-8")
-    assert response.content.decode() == BatchManager().start_batch(batch.pk).message
-    assert messages_of(client.get(QUEUE)) == []
-    assert state() == before
+    with unchanged():
+        response = way(client, "start_batch", batch, headers=BY_SCRIPT)
+        assert (response.status_code, response["Content-Type"]) == (409, "text/plain; charset=utf-8")
+        assert response.content.decode() == BatchManager().start_batch(batch.pk).message
+        assert messages_of(client.get(QUEUE)) == []
 
 
 def test_the_live_part_leaves_messages_for_the_page(client):
@@ -190,12 +187,11 @@ def test_a_button_that_was_shown_for_another_status_changes_nothing(client, page
     batch = batch_with("paused", ok=1, failed=1)
     stale = address_of_button(client, page(batch), batch, "queue_batch")
     assert BatchManager().complete_batch(batch.pk)
-    before = state()
-    response = client.post(stale, {"call": "queue_batch"}, follow=True)
-    assert messages_of(response) == [
-        ("warning", "“a batch” is done now, and was paused before. Check it and try again.")
-    ]
-    assert state() == before
+    with unchanged():
+        response = client.post(stale, {"call": "queue_batch"}, follow=True)
+        assert messages_of(response) == [
+            ("warning", "“a batch” is done now, and was paused before. Check it and try again.")
+        ]
     fresh = address_of_button(client, page(batch), batch, "queue_batch")
     assert messages_of(client.post(fresh, {"call": "queue_batch"}, follow=True)) == [
         ("success", "“a batch” was queued.")
@@ -218,12 +214,11 @@ def test_repeat_sent_twice_makes_one_batch_and_pressed_again_another(client, pag
 @pytest.mark.parametrize("call", ["", "delete_batch", "claim_run", "__init__", "handle_error", "set_priority"])
 def test_only_actions_with_a_button_can_be_called(client, call):
     batch = batch_with("paused")
-    before = state()
-    assert press(client, call, batch).status_code == 404
-    if call and call != "delete_batch":
-        assert press_in_queue(client, call, batch).status_code == 404
-        assert act_in_queue(client, call, batch).status_code == 404
-    assert state() == before
+    with unchanged():
+        assert press(client, call, batch).status_code == 404
+        if call and call != "delete_batch":
+            assert press_in_queue(client, call, batch).status_code == 404
+            assert act_in_queue(client, call, batch).status_code == 404
 
 
 def test_a_button_of_a_deleted_batch_is_not_found_or_refused(client):

@@ -214,11 +214,8 @@ def test_a_new_list_can_have_a_schedule(client):
     ("values", "field", "message"),
     [
         ({"schedule": "0 0 30 2 *"}, "schedule", "is not valid, or never comes."),
-        ({"schedule": "nonsense"}, "schedule", "“nonsense” needs 5 fields, not 1:"),
         ({"schedule": "0 6 * * *", "time_zone": "Mars"}, "time_zone", "“Mars” is not a known time zone."),
         ({"schedule": "0 * * * *", "delay_minutes": "60"}, "delay_minutes", "shorter than the time between two runs"),
-        ({"delay_minutes": "-1"}, "delay_minutes", "greater than or equal to 0"),
-        ({"time_zone": ""}, "time_zone", "This field is required."),
     ],
 )
 def test_an_impossible_schedule_is_an_error_of_its_field(client, news, values, field, message):

@@ -13,7 +13,14 @@ from batches.admin import queue_content
 from batches.batch_manager import BatchManager
 from batches.models import Batch, BatchLog, Queue
 from batches.reports.forecast import forecast_queue
-from batches.tests.support.factories import age_leases, age_workers, empty_leases, make_waiting, waiting_names
+from batches.tests.support.factories import (
+    age_leases,
+    age_workers,
+    empty_leases,
+    make_waiting,
+    unchanged,
+    waiting_names,
+)
 
 from .conftest import (
     BY_SCRIPT,
@@ -27,7 +34,6 @@ from .conftest import (
     parts,
     queries_of,
     reread,
-    state,
     text_of,
 )
 
@@ -308,10 +314,9 @@ def test_a_batch_goes_to_the_top_at_once_and_the_message_has_the_undo(client):
     undo = document(response).get_element_by_id("message-undo").get("formaction")
     assert messages_of(client.post(undo, follow=True)) == [("success", "The last change of “5” was undone.")]
     assert waiting_names() == ["1", "2", "3", "4", "5"]
-    before = state()
-    [(level, sentence)] = messages_of(client.post(undo, follow=True))
-    assert (level, sentence) == ("warning", "“5” has changed since, and is queued now. Nothing was undone.")
-    assert state() == before
+    with unchanged():
+        [(level, sentence)] = messages_of(client.post(undo, follow=True))
+        assert (level, sentence) == ("warning", "“5” has changed since, and is queued now. Nothing was undone.")
 
 
 def test_a_pause_asks_for_an_optional_reason(client_of):
@@ -383,11 +388,11 @@ def test_a_shown_move_that_would_pass_other_batches_is_refused_and_changes_nothi
     batch = make_waiting(5)[3]
     shown, address = addresses_of_move(client, batch, 2)
     assert WITHIN[change]()
-    before, sentence = state(), "The queue has changed. Check the new order and try again."
-    assert parts(client.get(QUEUE_LIVE + shown))["queue-preview"] == f"{sentence} Close"
-    assert messages_of(client.post(address, follow=True)) == [("warning", sentence)]
-    assert client.post(address, headers=BY_SCRIPT).status_code == 409
-    assert state() == before
+    sentence = "The queue has changed. Check the new order and try again."
+    with unchanged():
+        assert parts(client.get(QUEUE_LIVE + shown))["queue-preview"] == f"{sentence} Close"
+        assert messages_of(client.post(address, follow=True)) == [("warning", sentence)]
+        assert client.post(address, headers=BY_SCRIPT).status_code == 409
 
 
 def test_a_preview_says_what_a_move_delays_and_by_how_much(client, monkeypatch):
@@ -398,14 +403,13 @@ def test_a_preview_says_what_a_move_delays_and_by_how_much(client, monkeypatch):
     know_the_speed()
     for position, profiles in enumerate([300, 300, 600, 1200], start=1):
         Batch.objects.filter(position=position).update(total_profiles=profiles)
-    before = state()
-    assert re.fullmatch(
-        rf"“4” moves from 4 to 2; starts about {TIME} instead of {TIME}\. "
-        r"Delays “2”, “3” by about 2 min each\. Move Cancel",
-        preview(client, batch, 2),
-    )
-    assert "Brings forward “2” by about 30 s." in preview(client, Batch.objects.get(position=1), 2)
-    assert state() == before
+    with unchanged():
+        assert re.fullmatch(
+            rf"“4” moves from 4 to 2; starts about {TIME} instead of {TIME}\. "
+            r"Delays “2”, “3” by about 2 min each\. Move Cancel",
+            preview(client, batch, 2),
+        )
+        assert "Brings forward “2” by about 30 s." in preview(client, Batch.objects.get(position=1), 2)
 
 
 @pytest.mark.parametrize(
