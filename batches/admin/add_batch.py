@@ -5,6 +5,7 @@ the previewed list, so that only a previewed list is added.
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from django.contrib import messages
@@ -12,19 +13,24 @@ from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect, render
+from django.utils.html import format_html, format_html_join
 from django.utils.translation import gettext as _
 
 from batches.lists.addresses import host_of
 from batches.lists.exports import REJECT_COLUMNS, export_csv
-from batches.lists.imports import ImportResult, Names
+from batches.lists.imports import ImportResult, Names, Reject
 from batches.models import STATUS_WORDS, Batch, Profile
 from batches.queue.contents import count_known
 from batches.queue.refusals import Code
+from batches.reports.forecast import forecast_queue
 from batches.text import Sentence, choose_plural, join
 from batches.web.downloads import stream_download
 
 from .actions import BatchAdminBase, get_manager, is_from_script
+from .display import clock, number
 from .forms import AddBatchForm, ContentForm, NewBatchForm
+
+SHOWN_REJECTS = 10
 
 
 class AddBatchAdmin(BatchAdminBase):
@@ -77,8 +83,24 @@ def preview_context(request: HttpRequest, form: AddBatchForm) -> dict[str, Any]:
         "new": len(form.imported.profiles) - known,
         "hosts": len(hosts),
         "busiest_host": hosts.most_common(1)[0],
+        "when": describe_start(form.cleaned_data["priority"]) if form.cleaned_data["queue"] else "",
         "is_other_list": "add" in request.POST,
     }
+
+
+def describe_start(priority: int) -> str:
+    position, outlook = Batch.objects.end_of_band(priority), forecast_queue()
+    start = outlook.start_at(position)
+    values = {"priority": priority, "position": number(position), "time": clock(start)}
+    if outlook.queue.held:
+        sentence = _("Queued with priority %(priority)s, it will wait at position %(position)s. The queue is held.")
+    elif start:
+        sentence = _(
+            "Queued with priority %(priority)s, it will wait at position %(position)s and start about %(time)s."
+        )
+    else:
+        sentence = _("Queued with priority %(priority)s, it will wait at position %(position)s.")
+    return sentence % values
 
 
 # Shared with the import into a list
@@ -127,12 +149,7 @@ def respond_to_addition(
     sentence = _describe_addition(batch, is_new, imported.duplicates if imported else 0)
     model_admin.message_user(request, sentence, messages.SUCCESS)
     if imported and imported.rejects:
-        skipped = choose_plural(
-            "%(count)s line skipped because it is not valid.",
-            "%(count)s lines skipped because they are not valid.",
-            count=len(imported.rejects),
-        )
-        model_admin.message_user(request, skipped, messages.WARNING)
+        model_admin.message_user(request, _describe_rejects(imported.rejects), messages.WARNING)
     if model_admin.admin_site.get_model_admin(Batch).has_view_permission(request, batch):
         return redirect(model_admin.address_of("batch_change", batch.pk))
     response: HttpResponse = model_admin.response_post_save_add(request, batch)
@@ -164,3 +181,18 @@ def _describe_addition(batch: Batch, is_new: bool, duplicates: int) -> str:
     if not is_new:
         sentences.append(Sentence("The form was sent twice; only one batch was created."))
     return join(sentences, " ")
+
+
+def _describe_rejects(rejects: Sequence[Reject]) -> str:
+    summary = choose_plural(
+        "%(count)s line skipped because it is not valid:",
+        "%(count)s lines skipped because they are not valid:",
+        count=len(rejects),
+    )
+    shown = [
+        Sentence("Line %(line)s: “%(text)s”. %(reason)s", line=str(found.line), text=found.text, reason=found.reason)
+        for found in rejects[:SHOWN_REJECTS]
+    ]
+    if (more := len(rejects) - SHOWN_REJECTS) > 0:
+        shown.append(Sentence("… and %(more)s more.", more=more))
+    return format_html("{}{}", summary, format_html_join("", "<br>{}", ((line,) for line in shown)))

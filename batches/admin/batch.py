@@ -26,7 +26,7 @@ from .add_batch import AddBatchAdmin
 from .base import LoggedAdmin, RefusableAdmin, parse_number
 from .batch_page import BatchPage
 from .dashboard import Dashboard
-from .filters import ListFilter
+from .filters import CheckerFilter, ListFilter, PriorityFilter
 from .forms import ChangeBatchForm
 from .queue_views import QueuePage
 from .reports import TodayPage
@@ -65,7 +65,7 @@ class BatchAdmin(AddBatchAdmin, RefusableAdmin, LoggedAdmin):
         display.CREATED,
     )
     list_display_links = ("name",)
-    list_filter = ("status", "created_at", ListFilter)
+    list_filter = ("status", PriorityFilter, CheckerFilter, "created_at", ListFilter)
     # Counting a million batches once is enough.
     show_full_result_count = False
     search_fields = ("name", "id")

@@ -1,16 +1,20 @@
 """Filters of the lists."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import timedelta
 from typing import Any
 
 from django.contrib import admin
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.db.models import Q, QuerySet
+from django.db.models.functions import Coalesce
 from django.http import HttpRequest
+from django.utils import timezone
 from django.utils.text import Truncator, capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from batches.conf import get_config
 from batches.lists.addresses import InvalidAddress, host_of
 from batches.models import Batch, BatchProfile
 from batches.queue.refusals import Refused
@@ -43,6 +47,39 @@ class ValueFilter(admin.SimpleListFilter):
 
     def filter_by(self, rows: QuerySet[Any], value: str) -> QuerySet[Any]:
         raise NotImplementedError
+
+
+class KnownValueFilter(ValueFilter):
+    """Offers values that are found without reading all rows, as Django's own filter does: 0.2 s for a million."""
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        values = dict.fromkeys(map(str, self.find_values()))
+        return [(value, value) for value in values | dict(super().lookups(request, model_admin))]
+
+    def find_values(self) -> Iterable[object]:
+        raise NotImplementedError
+
+    def filter_by(self, rows: QuerySet[Any], value: str) -> QuerySet[Any]:
+        return rows.filter(**{str(self.parameter_name): value})
+
+
+class CheckerFilter(KnownValueFilter):
+    title = gettext_lazy("checker")
+    parameter_name = "checker"
+
+    def find_values(self) -> Iterable[object]:
+        return sorted(get_config().all_checkers)
+
+
+class PriorityFilter(KnownValueFilter):
+    """Offers the priorities of the batches that are not done."""
+
+    title = gettext_lazy("priority")
+    parameter_name = "priority"
+
+    def find_values(self) -> Iterable[object]:
+        unfinished = Batch.objects.filter(status__in=set(Batch.Status) - {Batch.Status.DONE})
+        return unfinished.order_by("priority").values_list("priority", flat=True).distinct()
 
 
 class OwnerFilter(ValueFilter):
@@ -229,6 +266,42 @@ class RestFilter(ChoiceFilter):
 
     def filter_by(self, rows: QuerySet[Any], value: str) -> QuerySet[Any]:
         return super().filter_by(rows, value).resting()  # type: ignore[attr-defined, no-any-return]
+
+
+class AgeFilter(ChoiceFilter):
+    """When something last happened: longer ago than each of these ages, or never."""
+
+    ages = {
+        1: gettext_lazy("More than a day"),
+        7: gettext_lazy("More than a week"),
+        30: gettext_lazy("More than a month"),
+        365: gettext_lazy("More than a year"),
+    }
+    field: str
+
+    def conditions(self) -> Mapping[str, tuple[StrOrPromise, Q]]:
+        now, never = timezone.now(), Q(**{self.field: None})
+        return {
+            str(days): (label, never | Q(**{f"{self.field}__lt": now - timedelta(days=days)}))
+            for days, label in self.ages.items()
+        }
+
+
+class CheckAgeFilter(AgeFilter):
+    title = gettext_lazy("time since last check")
+    parameter_name = "unchecked_days"
+    field = "last_checked_at"
+
+
+class StoryAgeFilter(AgeFilter):
+    """A profile without a new story is quiet since it was first read."""
+
+    title = gettext_lazy("time since last new story")
+    parameter_name = "quiet_days"
+    field = "quiet_since"
+
+    def filter_by(self, rows: QuerySet[Any], value: str) -> QuerySet[Any]:
+        return super().filter_by(rows.annotate(quiet_since=Coalesce("last_story_at", "first_read_at")), value)
 
 
 class HostFilter(ValueFilter):

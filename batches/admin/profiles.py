@@ -8,7 +8,7 @@ profiles that match at the confirmation.
 from collections.abc import Iterator
 from typing import Any
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.contrib.admin import helpers
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.core.exceptions import PermissionDenied
@@ -32,10 +32,18 @@ from batches.web.downloads import stream_download
 
 from . import display
 from .actions import get_manager
-from .add_batch import create_batch, respond_to_addition
-from .base import ReadOnlyAdmin, identify_rows, is_across, ticked_keys
+from .add_batch import create_batch, describe_start, respond_to_addition
+from .base import ReadOnlyAdmin, identify_rows, is_across, parse_number, ticked_keys
 from .display import number
-from .filters import ChoiceFilter, HostFilter, LastCheckFilter, LastErrorFilter, RestFilter
+from .filters import (
+    CheckAgeFilter,
+    ChoiceFilter,
+    HostFilter,
+    LastCheckFilter,
+    LastErrorFilter,
+    RestFilter,
+    StoryAgeFilter,
+)
 from .forms import NewBatchForm
 from .reports import FailuresPage
 
@@ -61,7 +69,7 @@ class ProfileAdmin(ReadOnlyAdmin):
         display.column("rests_until", gettext_lazy("next try"), display.moment),
         display.column("last_story_at", gettext_lazy("last new story"), display.moment),
     )
-    list_filter = (LastCheckFilter, LastErrorFilter, RestFilter, HostFilter)
+    list_filter = (LastCheckFilter, LastErrorFilter, RestFilter, CheckAgeFilter, StoryAgeFilter, HostFilter)
     search_fields = ("url", "name")
     search_help_text = gettext_lazy("Address or name")
     change_list_template = "admin/batches/profile/change_list.html"
@@ -98,25 +106,44 @@ class ProfileAdmin(ReadOnlyAdmin):
             return self.render_confirmation(request, profiles, count)
         form = NewBatchForm(request.POST)
         if form.is_valid() and (added := create_batch(request, form, profiles, *describe_selection(request))):
+            self.warn_of_change(request, *added)
             return respond_to_addition(self, request, *added)
         return self.render_confirmation(request, profiles, count, form)
+
+    def warn_of_change(self, request: HttpRequest, batch: Batch, is_new: bool) -> None:
+        """Warn if the batch has another number of profiles than the confirmation page showed."""
+        count = parse_number(request.POST.get("shown", ""))
+        if is_new and count not in {None, batch.total_profiles}:
+            changed = choose_plural(
+                "%(count)s profile matched on the page, %(now)s when you confirmed.",
+                "%(count)s profiles matched on the page, %(now)s when you confirmed.",
+                count=count,
+                now=batch.total_profiles,
+            )
+            self.message_user(request, changed, messages.WARNING)
 
     def render_confirmation(
         self, request: HttpRequest, profiles: QuerySet[Profile], count: int, form: Any = None
     ) -> HttpResponse:
-        is_all = is_across(request)
+        is_all, counted = is_across(request), {"count": number(count)}
+        conditions = list(self.conditions(request)) if is_all else []
         if is_all:
-            title = ngettext("Check %(count)s matching profile", "Check all %(count)s matching profiles", count)
+            title = button = (
+                ngettext("Check %(count)s matching profile", "Check all %(count)s matching profiles", count) % counted
+            )
         else:
-            title = ngettext("Check %(count)s selected profile", "Check %(count)s selected profiles", count)
+            title = ngettext("Check %(count)s selected profile", "Check %(count)s selected profiles", count) % counted
+            button = _("Check selected")
         form = form or NewBatchForm(initial={"name": self.suggest_name(request, count)})
         context = {
             **self.form_context(request, form, VISIBLE),
-            "title": title % {"count": number(count)},
+            "title": title,
+            "button": button,
             "count": count,
-            "conditions": list(self.conditions(request)) if is_all else [],
+            "conditions": conditions,
             "first": profiles[:SHOWN],
             "more": count - SHOWN,
+            "when": describe_start(0),
             "selected": ticked_keys(request),
             "is_all": is_all,
         }

@@ -265,9 +265,14 @@ def find_distance(batch: Batch, query: QueryDict, outlook: Outlook) -> int | Non
 
 def describe_move(batch: Batch, move: Move, outlook: Outlook) -> str:
     values = {"batch": batch, "from": number(move.position), "to": number(move.target)}
-    start = outlook.turn(move.position).start
-    if start is None or move.later is None:
+    if move.later is None:
         return _("“%(batch)s” moves from %(from)s to %(to)s.") % values
+    start = outlook.turn(move.position).start
+    if start is None:
+        values["time"] = roughly(abs(move.later))
+        if move.later < 0:
+            return _("“%(batch)s” moves from %(from)s to %(to)s; starts %(time)s earlier.") % values
+        return _("“%(batch)s” moves from %(from)s to %(to)s; starts %(time)s later.") % values
     values |= {"before": clock(start), "time": clock(start + timedelta(seconds=move.later))}
     return _("“%(batch)s” moves from %(from)s to %(to)s; starts about %(time)s instead of %(before)s.") % values
 

@@ -60,6 +60,11 @@ class RedirectCalls(ListCalls):
                 self._log(None, Action.ACCEPT_REDIRECT, str(accepted))
         return accepted
 
+    @refusable
+    def find_redirect(self, redirect_id: object) -> Redirect:
+        """The redirect with this ID that `accept_redirect` would accept. Changes nothing."""
+        return find_proposal(redirect_id)
+
     def accept_redirects(self, proposals: Iterable[Redirect]) -> list[AcceptedRedirect | Refusal]:
         """Accept each in a separate transaction, if it has not changed since it was read."""
         return [self.accept_redirect(found.pk, expected_url=found.url) for found in paced(proposals)]

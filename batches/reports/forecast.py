@@ -129,6 +129,10 @@ class Outlook:
         start, end = self._starts[position - 1 : position + 1]
         return Turn(self._after(start), self._after(end), self.durations[position - 1])
 
+    def start_at(self, position: int) -> datetime | None:
+        """When a batch queued now at `position` (1..n+1) would start."""
+        return self._after(self._starts[position - 1]) if 1 <= position <= len(self._starts) else None
+
     def move(self, position: int, target: int) -> Move:
         """The effect of moving the batch at `position` to `target`, clamped to 1..n as in `move_batch`."""
         target = max(1, min(target, len(self.durations)))

@@ -76,22 +76,32 @@ def test_a_batch_is_added_from_pasted_text_without_its_duplicates(client):
 
 
 def test_a_batch_that_is_not_queued_is_paused(client):
+    assert preview(client, addresses=ONE, queue=None).context["when"] == ""
     response = add(client, addresses=ONE, queue=None)
     assert Batch.objects.get().status == Batch.Status.PAUSED
     assert messages_of(response) == [("success", "“Morning” was added and is paused with 1 profile.")]
 
 
-def test_invalid_lines_are_counted_and_the_others_are_added(client):
-    response = add(client, file=upload(f"no address\nftp://example.org\n{ONE}".encode()))
+def test_invalid_lines_are_listed_and_the_others_are_added(client):
+    lines = "\n".join(f"no address <b>{number}" for number in range(12))
+    response = add(client, file=upload(f"{lines}\n{ONE}".encode()))
     assert Batch.objects.get().total_profiles == 1
-    assert messages_of(response)[1] == ("warning", "2 lines skipped because they are not valid.")
+    level, sentence = messages_of(response)[1]
+    assert level == "warning"
+    assert sentence.startswith("12 lines skipped because they are not valid:")
+    assert "<br>Line 10: “no address &lt;b&gt;9”." in sentence
+    assert "Line 11" not in sentence
+    assert "… and 2 more." in sentence
+    assert sentence in text_of(response)
 
 
 def test_a_pasted_line_with_nul_or_a_lone_surrogate_is_skipped(client):
     text = f"https://example.org/\0\nhttps://example.org/\ud800\n{ONE}".encode("utf-8", "surrogatepass")
     response = add(client, addresses=[text])
     assert Profile.objects.filter(url=ONE).exists()
-    assert messages_of(response)[1][1].startswith("1 line skipped")  # Django itself has replaced the surrogate
+    sentence = messages_of(response)[1][1]
+    assert sentence.startswith("1 line skipped")  # Django itself has replaced the surrogate
+    assert "<br>Line 1: " in sentence
 
 
 @pytest.mark.parametrize(
@@ -192,6 +202,18 @@ def test_all_rejected_lines_can_be_downloaded_and_nothing_is_stored(client, page
     assert rows == [f"{number},'=cmd {number},It contains a space or other whitespace." for number in range(1, 31)]
     assert (Batch.objects.count(), Profile.objects.count()) == (0, before)
     assert 'name="rejected"' not in text_of(client.post(address, fill(addresses=ONE, what="add", rejected="Download")))
+
+
+def test_a_preview_gives_the_position_and_if_a_worker_is_alive_the_time_of_the_start(client):
+    waiting = batch_with(priority=5)
+    for priority, position in (("9", 1), ("5", 2)):
+        when = preview(client, addresses=ONE, priority=priority).context["when"]
+        assert when == f"Queued with priority {priority}, it will wait at position {position}."
+    BatchManager().pause_batch(waiting.pk)
+    BatchManager("host:1", "worker").claim_run("host:1")
+    assert "and start about" in preview(client, addresses=ONE).context["when"]
+    BatchManager().hold_queue()
+    assert preview(client, addresses=ONE).context["when"].endswith("The queue is held.")
 
 
 def test_the_number_of_queries_does_not_grow_with_the_list(client):

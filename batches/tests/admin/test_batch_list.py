@@ -57,3 +57,22 @@ def test_the_list_can_be_filtered_and_searched(client, query):
     Batch.objects.filter(pk=slow.pk).update(checker="http")
     found = rows(client.get(f"{LIST}?{query.format(pk=slow.pk, end=str(slow.pk)[8:])}"))
     assert [row["name"] for row in found] == ["slow"]
+
+
+def test_the_filters_offer_the_configured_checkers_and_the_priorities_of_batches_that_are_not_done(client, settings):
+    settings.BATCHES = {"CHECKERS": {"mine": "batches.checking.checkers.http.HttpChecker"}}
+    batch_with("paused", name="waits", priority=7)
+    batch_with("done", name="over", priority=3)
+
+    def offered(query=""):
+        changelist = client.get(f"{LIST}{query}").context["cl"]
+        filters = {spec.title: spec for spec in changelist.filter_specs}
+        choices = {title: list(filters[title].choices(changelist))[1:] for title in ("checker", "priority")}
+        return {title: [choice["display"] for choice in found] for title, found in choices.items()}
+
+    assert offered() == {"checker": ["feed", "http", "mine"], "priority": ["7"]}
+    # The value in the address is offered as well.
+    assert offered("?priority=3&checker=former") == {
+        "checker": ["feed", "http", "mine", "former"],
+        "priority": ["7", "3"],
+    }

@@ -79,6 +79,7 @@ def test_selected_profiles_become_a_batch_and_the_logs_name_the_user(client_of, 
         ("check=failed", "Last check: failed", 8),
         ("check=never&q=%2F3", "Search: “/3”; last check: never checked", 1),
         ("host=a.example", "Host: a.example", 8),
+        ("quiet_days=7", "Time since last new story: more than a week", 12),
         ("rest=resting", "Rest: resting", 2),
     ],
 )
@@ -100,12 +101,15 @@ def test_the_suggested_name_is_english_in_every_language(german, profiles, acros
     assert page.context["form"]["name"].value() == name
 
 
-def test_the_batch_has_the_profiles_that_match_at_confirmation(client, profiles):
+def test_the_batch_has_the_profiles_that_match_at_confirmation_and_a_message_gives_the_difference(client, profiles):
     page = ask(client, across=True, query="check=failed")
     Profile.objects.filter(pk__in=[profile.pk for profile in profiles[:3]]).update(last_error="")
-    assert "with 5 profiles." in messages_of(send(client, page))[0][1]
+    response = send(client, page)
+    assert Batch.objects.get().total_profiles == 5
+    assert messages_of(response)[0] == ("warning", "8 profiles matched on the page, 5 when you confirmed.")
     Profile.objects.update(last_error="")
-    assert messages_of(send(client, page)) == NOTHING_LEFT
+    response = send(client, page)
+    assert messages_of(response) == NOTHING_LEFT
     assert Batch.objects.count() == 1
 
 
@@ -132,7 +136,7 @@ def test_an_error_keeps_the_selection(client, profiles):
 @pytest.mark.databases("sqlite")
 def test_a_forged_field_breaks_nothing(client, profiles):
     page = ask(client, profiles[:2])
-    for field in ("token", "index", "select_across"):
+    for field in ("shown", "token", "index", "select_across"):
         for value in ("", "\0", SCRIPT, "-1", "9" * 40, "\u0663", "false"):
             with undone():
                 assert SCRIPT not in text_of(send(client, page, **{field: value})), (field, value)
@@ -140,7 +144,7 @@ def test_a_forged_field_breaks_nothing(client, profiles):
 
 
 def test_an_invalid_filter_creates_no_batch(client, profiles):
-    for query in ("check=nonsense", "rest=%00", "host=%00", "q=%ED%A0%80"):
+    for query in ("check=nonsense", "quiet_days=3", "unchecked_days=%00", "host=%00", "q=%ED%A0%80"):
         ask(client, across=True, query=query, **FORM)
         assert not Batch.objects.exists(), query
 
@@ -163,16 +167,34 @@ def matching(client, query):
     return {profile.url.removeprefix("https://") for profile in found}
 
 
-def test_profiles_are_filtered_by_their_last_check(client):
-    for url, checked_at, error in [
-        ("new", None, ""),
-        ("ok", timezone.now(), ""),
-        ("failed", timezone.now(), "HTTP status 500"),
+def test_profiles_are_filtered_by_their_last_check_and_their_last_story(client):
+    now = timezone.now()
+    for url, days, error, story_days in [
+        ("new/", None, "", None),
+        ("ok/", 0, "", 0),
+        ("quiet/", 0, "", 40),
+        ("failed/", 3, "HTTP status 500", 400),
+        ("old/", 400, "", None),
     ]:
-        Profile.objects.create(url=f"https://{url}/", last_checked_at=checked_at, last_error=error)
+        Profile.objects.create(
+            url=f"https://{url}",
+            last_checked_at=None if days is None else now - timedelta(days=days),
+            last_error=error,
+            last_story_at=None if story_days is None else now - timedelta(days=story_days),
+        )
     assert matching(client, "check=never") == {"new/"}
-    assert matching(client, "check=ok") == {"ok/"}
+    assert matching(client, "check=ok") == {"ok/", "quiet/", "old/"}
     assert matching(client, "check=failed") == {"failed/"}
+    assert matching(client, "unchecked_days=1") == {"new/", "failed/", "old/"}
+    assert matching(client, "unchecked_days=365") == {"new/", "old/"}
+    assert matching(client, "quiet_days=30") == {"new/", "quiet/", "failed/", "old/"}
+    assert matching(client, "check=ok&quiet_days=30") == {"quiet/", "old/"}
+
+
+def test_a_profile_without_a_new_story_is_quiet_since_its_first_check(client):
+    for url, days in (("yesterday/", 1), ("long/", 40)):
+        Profile.objects.create(url=f"https://{url}", first_read_at=timezone.now() - timedelta(days=days))
+    assert matching(client, "quiet_days=30") == {"long/"}
 
 
 def test_profiles_that_rest_are_listed_with_the_reason_and_the_next_try(client):

@@ -51,7 +51,7 @@ def test_from_the_upload_to_the_repeat(open_page, commands, server):
     main, done = page.get_by_role("main"), page.get_by_role("region", name="Done today")
 
     add_by_upload(page, "News", [*map(server.url, ("/one", "/two", "/broken")), "no address"])
-    expect_texts(page.locator(".messagelist"), "“News” was added", "1 line skipped")
+    expect_texts(page.locator(".messagelist"), "“News” was added", "“no address”")
     batch = Batch.objects.get()
 
     page.goto(QUEUE)

@@ -46,6 +46,16 @@ def test_one_or_all_at_a_host_are_accepted(manage, proposed):
     assert BatchLog.objects.filter(action="accept_redirect", channel="command").count() == 2
 
 
+@pytest.mark.parametrize("which", [["--all"], ["{}"]])
+def test_a_dry_run_changes_nothing(manage, proposed, which):
+    which = [part.format(proposed[0].pk) for part in which]
+    with unchanged():
+        output = manage("redirect", "accept", *which, "--dry-run")
+        assert (output.code, output.err) == (0, "Dry run: nothing was saved.\n")
+        assert OLD in output.out
+        assert json.loads(manage("redirect", "accept", *which, "--dry-run", "--json").out)[0]["url"] == NEW
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -54,6 +64,7 @@ def test_one_or_all_at_a_host_are_accepted(manage, proposed):
         (["1", "--host", "old.example"], "or use --all"),
         (["--all", "--host", "a/b"], "Give only a host"),
         (["x"], "No proposed redirect has the ID 'x'."),
+        (["x", "--dry-run"], "No proposed redirect has the ID 'x'."),
     ],
 )
 def test_an_unknown_proposal_is_refused(manage, proposed, arguments, sentence):

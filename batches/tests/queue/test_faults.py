@@ -268,6 +268,7 @@ SCENES: dict[str, tuple[str, Callable[[Batch], None], Callable[[BatchManager, Ba
     "accept_redirect": (PAUSED, see_redirect, lambda manager, it: manager.accept_redirect(it.redirect.pk)),
     "accept_redirect merging": (PAUSED, propose_merger, lambda manager, it: manager.accept_redirect(it.redirect.pk)),
     "accept_redirects": (PAUSED, see_redirect, lambda manager, it: all(manager.accept_redirects([it.redirect]))),
+    "find_redirect": (PAUSED, see_redirect, lambda manager, it: manager.find_redirect(it.redirect.pk)),
     "create_feed": (PAUSED, give_list, lambda manager, it: manager.create_feed(it.list_id, "new")),
     "revoke_feed": (PAUSED, publish, lambda manager, it: manager.revoke_feed(ListFeed.objects.get().pk)),
     "forget_profile": (RUNNING, give_list, lambda manager, it: manager.forget_profile(profile_ids(it)[0])),

@@ -38,8 +38,8 @@ WHOLE_BATCHES = {name for name in SCENES if name.startswith(("create_batch", "re
 #: Not one transition: these have several transactions, no lock of the queue, or a batch without rows.
 OTHERS = (IN_SEVERAL_TRANSACTIONS - {"claim_run", "ensure_run"}) | {
     "remove_old", "finish_resets", "record_results", "share_run", "note_worker", "change_list", "preview_sync",
-    "correct_address", "accept_redirect", "accept_redirects", "subscribe", "change_subscription",
-    "unsubscribe", "delete_webhooks", "send_test_message", "create_feed", "revoke_feed",
+    "correct_address", "accept_redirect", "accept_redirects", "find_redirect", "subscribe",
+    "change_subscription", "unsubscribe", "delete_webhooks", "send_test_message", "create_feed", "revoke_feed",
     "update_progress",
 }  # fmt: skip
 #: They look at the rows before they take the lock, since no index has the reasons.

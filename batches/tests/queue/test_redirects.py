@@ -133,6 +133,7 @@ def test_a_value_that_is_not_the_id_of_a_proposal_is_not_found(value, manager):
     propose_redirect(OLD, NEW, checks=1)
     with unchanged():
         assert manager.accept_redirect(value).code == Code.NOT_FOUND
+        assert manager.find_redirect(value).code == Code.NOT_FOUND
 
 
 def test_many_are_accepted_separately_if_they_have_not_changed(manager):

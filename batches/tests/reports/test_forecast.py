@@ -190,3 +190,16 @@ def test_a_move_shifts_the_moved_batch_and_those_it_passes(worker, position, tar
     assert (move.later, move.others_later) == (later, others_later)
     assert (move.first, move.last) == others
     assert move.others == others[1] - others[0] + 1
+
+
+def test_a_new_batch_starts_at_the_position_that_the_manager_would_choose(worker):
+    finished(rate=10)
+    for priority in (5, 1):
+        make_batch("waits", priority=priority)
+    Batch.objects.queued().update(total_profiles=300)
+    outlook = forecast_queue()
+    positions = [Batch.objects.end_of_band(priority) for priority in (9, 5, 1, 0)]
+    assert positions == [1, 2, 3, 3]
+    now = outlook.now.replace(microsecond=0)
+    assert [(outlook.start_at(position) - now).total_seconds() for position in positions] == [0, 30, 60, 60]
+    assert [outlook.start_at(position) for position in (0, -1, 4)] == [None] * 3
