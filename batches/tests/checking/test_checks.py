@@ -2,7 +2,6 @@
 
 import asyncio
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from unittest.mock import patch
 
@@ -13,9 +12,8 @@ from batches.checking.checkers.clock import not_charged
 from batches.checking.checks import SECONDS_BETWEEN_LOOKS, Checks
 from batches.checking.slowness import Pace
 from batches.conf import Config
-from batches.tests.support.time import Test, Time, with_opened
+from batches.tests.support.time import Time, with_opened
 
-Script = Callable[[str], Awaitable[CheckResult | None]]
 ONE_LOOK = SECONDS_BETWEEN_LOOKS + 0.01
 SLOW = Pace().slow_seconds + ONE_LOOK
 
@@ -23,23 +21,23 @@ SLOW = Pace().slow_seconds + ONE_LOOK
 class World(Checker):
     """Checks of profiles that are named by their hosts, by a script that gets the host. Notes the hosts."""
 
-    def __init__(self, time: Time, script: Script, **config: object) -> None:
-        super().__init__(Config(**config))  # type: ignore[arg-type]
+    def __init__(self, time, script, **config):
+        super().__init__(Config(**config))
         self.time, self.script = time, script
         self.checks = Checks(self, "scripted", self.config, lambda: None)
-        self.added: list[str] = []
-        self.checked: list[str] = []
+        self.added = []
+        self.checked = []
 
-    async def check(self, profile: ProfileToCheck) -> CheckResult:
+    async def check(self, profile):
         host = profile.url.split("/")[2]
         self.checked.append(host)
         return await self.script(host) or CheckResult(True)
 
-    def by(self, script: Script) -> None:
+    def by(self, script):
         """Check by this script from now on."""
         self.script = script
 
-    async def add(self, *hosts: str) -> None:
+    async def add(self, *hosts):
         """Add a profile of each, and let the checks that can start do so."""
         start = len(self.added)
         self.added += hosts
@@ -47,24 +45,24 @@ class World(Checker):
         await self.time.pass_by()
 
     @property
-    def results(self) -> list[tuple[int, CheckResult]]:
+    def results(self):
         return list(self.checks.results)
 
     @property
-    def errors(self) -> dict[str, str]:
+    def errors(self):
         """By host; the last result of each counts."""
         return {self.added[number]: result.error for number, result in self.results}
 
 
-async def nothing(host: str) -> None:
+async def nothing(host):
     pass
 
 
-def in_world(script: Script = nothing, **config: object) -> Callable[[Test], Test]:
+def in_world(script=nothing, **config):
     """Runs a test in a world with this script, which it can replace."""
 
     @asynccontextmanager
-    async def open_world() -> AsyncIterator[World]:
+    async def open_world():
         world = World(Time(asyncio.get_running_loop()), script, **config)
         yield world
         await world.checks.close()
@@ -77,9 +75,9 @@ def in_world(script: Script = nothing, **config: object) -> Callable[[Test], Tes
 
 @in_world(record_size=3)
 @patch("batches.checking.checks.STORIES_AT_ONCE", 10)
-async def test_results_are_taken_in_chunks_that_have_not_too_many_stories(world: World) -> None:
+async def test_results_are_taken_in_chunks_that_have_not_too_many_stories(world):
     @world.by
-    async def answer(host: str) -> CheckResult:
+    async def answer(host):
         return CheckResult(True, stories=[Story(f"{number}") for number in range(5 if int(host) in {6, 7} else 4)])
 
     await world.add(*(f"{number}" for number in range(9)))
@@ -91,13 +89,13 @@ async def test_results_are_taken_in_chunks_that_have_not_too_many_stories(world:
 
 
 @pytest.mark.parametrize(("record_size", "stories"), [(2, 0), (500, 1)])
-def test_no_check_starts_while_many_results_or_stories_wait_to_be_recorded(record_size: int, stories: int) -> None:
-    async def answer(host: str) -> CheckResult:
+def test_no_check_starts_while_many_results_or_stories_wait_to_be_recorded(record_size, stories):
+    async def answer(host):
         return CheckResult(True, stories=[Story("1")] * stories)
 
     @in_world(answer, concurrency=1, record_size=record_size)
     @patch("batches.checking.checks.STORIES_AT_ONCE", 2)
-    async def run(world: World) -> None:
+    async def run(world):
         await world.add(*(f"{number}" for number in range(20)))
         assert (len(world.checked), world.checks._tasks) == (8, set())
         world.checks.take_chunk()
@@ -112,11 +110,11 @@ def test_no_check_starts_while_many_results_or_stories_wait_to_be_recorded(recor
 
 
 @in_world(concurrency=1, check_timeout=5.0)
-async def test_a_check_that_waits_for_us_leaves_its_place_to_others_and_its_clock_stops(world: World) -> None:
+async def test_a_check_that_waits_for_us_leaves_its_place_to_others_and_its_clock_stops(world):
     ours = asyncio.Event()
 
     @world.by
-    async def wait(host: str) -> None:
+    async def wait(host):
         if "waits" in host:
             with not_charged():
                 await ours.wait()
@@ -132,9 +130,9 @@ async def test_a_check_that_waits_for_us_leaves_its_place_to_others_and_its_cloc
 
 
 @in_world(concurrency=2, check_timeout=5.0)
-async def test_a_check_that_waits_with_an_open_connection_keeps_its_place(world: World) -> None:
+async def test_a_check_that_waits_with_an_open_connection_keeps_its_place(world):
     @world.by
-    async def wait(host: str) -> None:
+    async def wait(host):
         with not_charged(keeps_place=True):
             await asyncio.Event().wait()
 
@@ -144,12 +142,12 @@ async def test_a_check_that_waits_with_an_open_connection_keeps_its_place(world:
 
 
 @in_world(concurrency=1)
-async def test_checks_that_continue_after_a_wait_get_places_before_new_ones(world: World) -> None:
+async def test_checks_that_continue_after_a_wait_get_places_before_new_ones(world):
     ours, running = asyncio.Event(), []
     theirs = {host: asyncio.Event() for host in "abcd"}
 
     @world.by
-    async def wait(host: str) -> None:
+    async def wait(host):
         with not_charged():
             await ours.wait()
         running.append(host)
@@ -169,9 +167,9 @@ async def test_checks_that_continue_after_a_wait_get_places_before_new_ones(worl
 
 @in_world(concurrency=1)
 @patch("batches.checking.checks.MAX_WAITING", 3)
-async def test_no_more_checks_wait_than_memory_allows(world: World) -> None:
+async def test_no_more_checks_wait_than_memory_allows(world):
     @world.by
-    async def wait(host: str) -> None:
+    async def wait(host):
         with not_charged():
             await asyncio.Event().wait()
 
@@ -180,12 +178,12 @@ async def test_no_more_checks_wait_than_memory_allows(world: World) -> None:
 
 
 @in_world(concurrency=1, check_timeout=5.0)
-async def test_a_check_that_was_ended_leaves_nothing_behind_for_the_next_one(world: World) -> None:
+async def test_a_check_that_was_ended_leaves_nothing_behind_for_the_next_one(world):
     """Libraries would take it for their own cancellation."""
     cancellations, tidied = [], []
 
     @world.by
-    async def check(host: str) -> None:
+    async def check(host):
         if host == "a":
             try:
                 await asyncio.Event().wait()
@@ -205,9 +203,9 @@ async def test_a_check_that_was_ended_leaves_nothing_behind_for_the_next_one(wor
 
 
 @in_world(concurrency=1, check_timeout=5.0)
-async def test_a_check_that_does_not_end_when_it_is_cancelled_is_cancelled_again(world: World) -> None:
+async def test_a_check_that_does_not_end_when_it_is_cancelled_is_cancelled_again(world):
     @world.by
-    async def check(host: str) -> None:
+    async def check(host):
         while host == "a" and len(cancelled) < 3:
             try:
                 await asyncio.Event().wait()
@@ -216,8 +214,8 @@ async def test_a_check_that_does_not_end_when_it_is_cancelled_is_cancelled_again
         task = asyncio.current_task()
         cancellations.append(task.cancelling() if task else None)
 
-    cancelled: list[float] = []
-    cancellations: list[int | None] = []
+    cancelled = []
+    cancellations = []
     await world.add("a", "b")
     for _ in range(120):
         await world.time.pass_by(ONE_LOOK)
@@ -229,8 +227,8 @@ async def test_a_check_that_does_not_end_when_it_is_cancelled_is_cancelled_again
 # Slow hosts
 
 
-def tarpits(*hosts: str) -> Script:
-    async def wait(host: str) -> None:
+def tarpits(*hosts):
+    async def wait(host):
         if host in hosts:
             await asyncio.sleep(50.0)
 
@@ -238,7 +236,7 @@ def tarpits(*hosts: str) -> Script:
 
 
 @in_world(tarpits("s1", "s2", "s3", "s4"), concurrency=4)
-async def test_slow_hosts_get_a_quarter_of_the_places_and_the_others_the_rest(world: World) -> None:
+async def test_slow_hosts_get_a_quarter_of_the_places_and_the_others_the_rest(world):
     """Of the four tarpits that have the four places, three make room and are checked later."""
     slow = ["s1", "s2", "s3", "s4"]
     await world.add(*slow, "a", "b", "c")
@@ -254,7 +252,7 @@ async def test_slow_hosts_get_a_quarter_of_the_places_and_the_others_the_rest(wo
 
 
 @in_world(tarpits("s1", "s2", "s3", "s4"), concurrency=4)
-async def test_slow_hosts_make_room_for_profiles_that_are_read_only_then(world: World) -> None:
+async def test_slow_hosts_make_room_for_profiles_that_are_read_only_then(world):
     """If the next page comes late, nobody waits yet when they become slow."""
     await world.add("s1", "s2", "s3", "s4")
     await world.time.pass_by(SLOW)
@@ -268,7 +266,7 @@ async def test_slow_hosts_make_room_for_profiles_that_are_read_only_then(world: 
 
 
 @in_world(tarpits("s1", "s2", "s3", "s4"), concurrency=4)
-async def test_slow_hosts_make_room_also_when_everything_was_read(world: World) -> None:
+async def test_slow_hosts_make_room_also_when_everything_was_read(world):
     await world.add("s1", "s2", "s3", "s4", "a", "b", "c")
     world.checks.add_no_more()
     await world.time.pass_by()
@@ -278,7 +276,7 @@ async def test_slow_hosts_make_room_also_when_everything_was_read(world: World) 
 
 
 @in_world(tarpits("s1", "s2"), concurrency=2)
-async def test_a_check_makes_room_only_once(world: World) -> None:
+async def test_a_check_makes_room_only_once(world):
     await world.add("s1", "s2", "a")
     await world.time.pass_by(SLOW)
     assert world.checked == ["s1", "s2", "a"]
@@ -291,7 +289,7 @@ async def test_a_check_makes_room_only_once(world: World) -> None:
 
 
 @in_world(tarpits("s1", "s2"), concurrency=2)
-async def test_a_host_that_was_slow_has_no_place_of_the_others(world: World) -> None:
+async def test_a_host_that_was_slow_has_no_place_of_the_others(world):
     await world.add("s1", "s2")
     await world.time.pass_by(51.0)
     await world.add("s1", "s2", "s1", "s2", "a")
@@ -299,13 +297,13 @@ async def test_a_host_that_was_slow_has_no_place_of_the_others(world: World) -> 
 
 
 @in_world(tarpits("s"), concurrency=10, per_host=2)
-async def test_a_host_gets_no_more_checks_at_once_than_allowed(world: World) -> None:
+async def test_a_host_gets_no_more_checks_at_once_than_allowed(world):
     await world.add(*["s"] * 5, "a")
     assert world.checked == ["s", "s", "a"]
 
 
 @in_world(lambda host: asyncio.sleep(5.0), concurrency=4)
-async def test_where_all_checks_take_long_none_of_them_is_slow(world: World) -> None:
+async def test_where_all_checks_take_long_none_of_them_is_slow(world):
     for number in range(100):
         await world.add(*(f"{number}-{other}" for other in range(4)))
         for _ in range(20):
@@ -325,7 +323,7 @@ def test_a_few_endless_checks_do_not_change_the_usual_duration():
 
 
 @pytest.mark.parametrize(("usual", "slow"), [(0.001, 0.125), (0.02, 0.125), (0.2, 0.8), (5.0, 20.0)])
-def test_the_limit_of_slow_checks_depends_on_the_usual_duration(usual: float, slow: float) -> None:
+def test_the_limit_of_slow_checks_depends_on_the_usual_duration(usual, slow):
     pace = Pace()
     for _ in range(1000):
         pace.note(usual)
@@ -338,11 +336,11 @@ def test_the_limit_of_slow_checks_depends_on_the_usual_duration(usual: float, sl
 BUSY = "answered 429 Too Many Requests"
 
 
-def pauses(host: str, *seconds: float) -> Script:
+def pauses(host, *seconds):
     """Checks of this host meet these pauses, one after the other."""
     left = list(seconds)
 
-    async def check(checked: str) -> None:
+    async def check(checked):
         if checked == host and left:
             raise HostPaused(host, left.pop(0), BUSY, 429)
 
@@ -350,7 +348,7 @@ def pauses(host: str, *seconds: float) -> Script:
 
 
 @in_world(per_host=1)
-async def test_the_profiles_of_a_paused_host_are_put_off_and_checked_when_its_pause_is_over(world: World) -> None:
+async def test_the_profiles_of_a_paused_host_are_put_off_and_checked_when_its_pause_is_over(world):
     world.script = pauses("a", 40.0)
     await world.add("a", "b", "a", "a", "c")
     world.checks.add_no_more()
@@ -366,12 +364,12 @@ async def test_the_profiles_of_a_paused_host_are_put_off_and_checked_when_its_pa
 
 
 @in_world()
-async def test_a_profile_that_waits_for_the_end_of_a_pause_keeps_nothing_of_its_check_in_memory(world: World) -> None:
+async def test_a_profile_that_waits_for_the_end_of_a_pause_keeps_nothing_of_its_check_in_memory(world):
     """If a list redirects to a paused host, 10,000 wait: they took 53 MB."""
-    responses: weakref.WeakSet[asyncio.Event] = weakref.WeakSet()
+    responses = weakref.WeakSet()
 
     @world.by
-    async def check(host: str) -> None:
+    async def check(host):
         response = asyncio.Event()
         responses.add(response)
         raise HostPaused(host, 10.0, BUSY)
@@ -381,12 +379,12 @@ async def test_a_profile_that_waits_for_the_end_of_a_pause_keeps_nothing_of_its_
 
 
 @in_world(check_timeout=1e6)
-async def test_profiles_of_a_paused_host_do_not_fail_while_others_are_checked(world: World) -> None:
+async def test_profiles_of_a_paused_host_do_not_fail_while_others_are_checked(world):
     theirs = asyncio.Event()
     pause = pauses("a", *[3600.0] * 9)
 
     @world.by
-    async def check(host: str) -> None:
+    async def check(host):
         await pause(host)
         if host == "b":
             await theirs.wait()
@@ -403,7 +401,7 @@ async def test_profiles_of_a_paused_host_do_not_fail_while_others_are_checked(wo
 
 
 @in_world()
-async def test_profiles_of_a_paused_host_do_not_fail_while_others_may_be_read(world: World) -> None:
+async def test_profiles_of_a_paused_host_do_not_fail_while_others_may_be_read(world):
     world.script = pauses("a", 3600.0)
     await world.add("a")
     await world.time.pass_by(1000.0)
@@ -413,9 +411,9 @@ async def test_profiles_of_a_paused_host_do_not_fail_while_others_may_be_read(wo
 
 
 @in_world(per_host=1, max_retry_after=100.0)
-async def test_a_batch_waits_for_its_last_hosts_as_long_as_they_answer_now_and_then(world: World) -> None:
+async def test_a_batch_waits_for_its_last_hosts_as_long_as_they_answer_now_and_then(world):
     @world.by
-    async def check(host: str) -> None:
+    async def check(host):
         if len(world.checked) % 2:
             raise HostPaused(host, 60.0, BUSY, 503)
 
@@ -428,7 +426,7 @@ async def test_a_batch_waits_for_its_last_hosts_as_long_as_they_answer_now_and_t
 
 
 @in_world(per_host=1, max_retry_after=100.0)
-async def test_a_batch_waits_only_so_long_for_hosts_that_do_not(world: World) -> None:
+async def test_a_batch_waits_only_so_long_for_hosts_that_do_not(world):
     world.script = pauses("a", 5.0, 10.0, 20.0, 70.0)
     await world.add("b", "a", "a")
     world.checks.add_no_more()
@@ -442,7 +440,7 @@ async def test_a_batch_waits_only_so_long_for_hosts_that_do_not(world: World) ->
 
 
 @in_world()
-async def test_a_pause_of_no_length_does_not_keep_the_event_loop_busy(world: World) -> None:
+async def test_a_pause_of_no_length_does_not_keep_the_event_loop_busy(world):
     world.script = pauses("a", -5.0, 0.0)
     await world.add("a")
     for checks in range(1, 4):
@@ -451,11 +449,11 @@ async def test_a_pause_of_no_length_does_not_keep_the_event_loop_busy(world: Wor
 
 
 @in_world()
-async def test_a_pause_that_is_over_does_not_begin_again_when_the_next_check_is_interrupted(world: World) -> None:
+async def test_a_pause_that_is_over_does_not_begin_again_when_the_next_check_is_interrupted(world):
     meet_pause = pauses("a", 40.0)
 
     @world.by
-    async def check(host: str) -> None:
+    async def check(host):
         await meet_pause(host)
         if len(world.checked) == 2:
             await asyncio.Event().wait()
@@ -468,7 +466,7 @@ async def test_a_pause_that_is_over_does_not_begin_again_when_the_next_check_is_
 
 
 @in_world()
-async def test_when_the_run_stops_nothing_is_recorded_of_profiles_that_were_put_off(world: World) -> None:
+async def test_when_the_run_stops_nothing_is_recorded_of_profiles_that_were_put_off(world):
     world.script = pauses("a", 10.0)
     await world.add("a")
     world.checks.stop()
@@ -477,11 +475,11 @@ async def test_when_the_run_stops_nothing_is_recorded_of_profiles_that_were_put_
 
 
 @in_world()
-async def test_a_check_that_meets_a_pause_while_the_run_stops_is_not_waited_for(world: World) -> None:
+async def test_a_check_that_meets_a_pause_while_the_run_stops_is_not_waited_for(world):
     theirs = asyncio.Event()
 
     @world.by
-    async def check(host: str) -> None:
+    async def check(host):
         await theirs.wait()
         raise HostPaused(host, 10.0, BUSY)
 

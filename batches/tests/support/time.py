@@ -1,51 +1,47 @@
 """Event loops of tests, and their time, which a test controls and need not wait for."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from functools import wraps
 from inspect import Signature, signature
-from typing import Any
-
-Test = Callable[..., Any]
 
 
 class Time:
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop):
         self.now = 100.0
-        loop.time = lambda: self.now  # type: ignore[method-assign]
+        loop.time = lambda: self.now
 
-    async def pass_by(self, seconds: float = 0.0) -> None:
+    async def pass_by(self, seconds=0.0):
         """Call the timers that are due by then, and let all tasks react."""
         self.now += seconds
         for _ in range(10):
             await asyncio.sleep(0)
 
 
-def put_forward(seconds: float) -> None:
+def put_forward(seconds):
     """Let this time pass at once by the clock of the running event loop, but not by that of libcurl."""
     loop = asyncio.get_running_loop()
     time = loop.time
-    loop.time = lambda: time() + seconds  # type: ignore[method-assign]
+    loop.time = lambda: time() + seconds
 
 
-def asynchronous(test: Callable[..., Awaitable[None]]) -> Test:
+def asynchronous(test):
     """Runs a test in its own event loop."""
 
     @wraps(test)
-    def run(**fixtures: Any) -> None:
+    def run(**fixtures):
         asyncio.run(test(**fixtures))
 
     return run
 
 
-def with_opened(open_value: Callable[[], AbstractAsyncContextManager[Any]]) -> Callable[[Test], Test]:
+def with_opened(open_value):
     """Runs a test in its own event loop. Its first argument is what this opens there, the others are fixtures."""
 
-    def decorate(test: Callable[..., Awaitable[None]]) -> Test:
+    def decorate(test):
         @wraps(test)
         @asynchronous
-        async def run(**fixtures: Any) -> None:
+        async def run(**fixtures):
             async with open_value() as value:
                 await test(value, **fixtures)
 
@@ -57,5 +53,5 @@ def with_opened(open_value: Callable[[], AbstractAsyncContextManager[Any]]) -> C
 
 @with_opened
 @asynccontextmanager
-async def in_time() -> AsyncIterator[Time]:
+async def in_time():
     yield Time(asyncio.get_running_loop())

@@ -14,7 +14,7 @@ import pytest
 from django.conf import settings
 
 from batches.checking.checkers import load_checker
-from batches.checking.checkers.base import Checker, CheckResult, ProfileToCheck
+from batches.checking.checkers.base import ProfileToCheck
 from batches.checking.checkers.guard import is_public, read_networks
 from batches.checking.checkers.page import normalise_or_empty
 from batches.tests.support import network
@@ -45,12 +45,12 @@ STATUSES = (301, 302, 303, 307, 308)
 
 
 @pytest.fixture
-def world(monkeypatch, canary, server, names) -> World:
+def world(monkeypatch, canary, server, names):
     return World(monkeypatch, canary, server.port, names)
 
 
-def check_all(checker: str, profiles: list[ProfileToCheck], **config: object) -> list[CheckResult]:
-    async def check(opened: Checker) -> list[CheckResult]:
+def check_all(checker, profiles, **config):
+    async def check(opened):
         return await asyncio.gather(*map(opened.check, profiles))
 
     values = {"allowed_networks": (), "per_host": 1000} | config

@@ -34,7 +34,7 @@ def test_a_closed_client_leaves_nothing_open_whatever_it_did(server):
     gate = server.hold("/held")
     before = len(os.listdir("/dev/fd"))
 
-    async def work(checker: HttpChecker) -> None:
+    async def work(checker):
         held = [asyncio.create_task(checker.fetch(server.url("/held", host=host))) for host in server.hosts]
         for host in server.hosts * 3:
             assert (await checker.fetch(server.url("/", host=host))).body == b"a"
@@ -144,7 +144,7 @@ async def test_nothing_is_sent_while_the_lease_is_over_not_even_by_an_open_conne
         opened.set()
         return original(*arguments)
 
-    def may_send() -> bool:
+    def may_send():
         if opened.is_set():
             asked.append(len(server.requests))
         if len(asked) == 100:

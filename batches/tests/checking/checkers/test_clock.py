@@ -5,12 +5,12 @@ import asyncio
 import pytest
 
 from batches.checking.checkers.clock import Clock, not_charged
-from batches.tests.support.time import Time, in_time
+from batches.tests.support.time import in_time
 
 
 @in_time
-async def test_waiting_for_our_own_resources_is_not_charged(time: Time):
-    async def check() -> None:
+async def test_waiting_for_our_own_resources_is_not_charged(time):
+    async def check():
         with Clock(10.0) as clock:
             await time.pass_by(3.0)
             with not_charged():
@@ -26,8 +26,8 @@ async def test_waiting_for_our_own_resources_is_not_charged(time: Time):
 
 
 @in_time
-async def test_every_clock_around_stops_and_none_beside(time: Time):
-    async def other() -> None:
+async def test_every_clock_around_stops_and_none_beside(time):
+    async def other():
         with Clock(5.0):
             await asyncio.Event().wait()
 
@@ -43,7 +43,7 @@ async def test_every_clock_around_stops_and_none_beside(time: Time):
 
 
 @in_time
-async def test_a_clock_continues_when_the_last_of_several_waits_ends(time: Time):
+async def test_a_clock_continues_when_the_last_of_several_waits_ends(time):
     with Clock(10.0) as clock:
         with not_charged():
             with not_charged():
@@ -54,10 +54,10 @@ async def test_a_clock_continues_when_the_last_of_several_waits_ends(time: Time)
 
 
 @in_time
-async def test_a_wait_that_outlives_its_check_does_no_harm(time: Time):
+async def test_a_wait_that_outlives_its_check_does_no_harm(time):
     go_on = asyncio.Event()
 
-    async def wait() -> None:
+    async def wait():
         with not_charged():
             await go_on.wait()
 
@@ -69,7 +69,7 @@ async def test_a_wait_that_outlives_its_check_does_no_harm(time: Time):
 
 
 @in_time
-async def test_without_a_clock_and_without_a_limit_nothing_ends(time: Time):
+async def test_without_a_clock_and_without_a_limit_nothing_ends(time):
     with not_charged():
         await time.pass_by(1e6)
     with Clock() as clock:
@@ -78,8 +78,8 @@ async def test_without_a_clock_and_without_a_limit_nothing_ends(time: Time):
 
 
 @in_time
-async def test_a_cancelled_check_is_cancelled_not_over(time: Time):
-    async def check() -> None:
+async def test_a_cancelled_check_is_cancelled_not_over(time):
+    async def check():
         with Clock(10.0), not_charged():
             await asyncio.Event().wait()
 
@@ -91,8 +91,8 @@ async def test_a_cancelled_check_is_cancelled_not_over(time: Time):
 
 
 @in_time
-async def test_a_listener_is_notified_when_a_check_waits_and_releases_its_place(time: Time):
-    waits: list[bool] = []
+async def test_a_listener_is_notified_when_a_check_waits_and_releases_its_place(time):
+    waits = []
     with Clock(on_wait=waits.append) as clock:
         with not_charged(keeps_place=True):
             await time.pass_by(1.0)
@@ -104,10 +104,10 @@ async def test_a_listener_is_notified_when_a_check_waits_and_releases_its_place(
 
 
 @in_time
-async def test_a_check_can_continue_after_its_time_limit_but_not_if_it_is_also_cancelled(time: Time):
+async def test_a_check_can_continue_after_its_time_limit_but_not_if_it_is_also_cancelled(time):
     clocks = [Clock(10.0), Clock(10.0)]
 
-    async def check(clock: Clock) -> str:
+    async def check(clock):
         try:
             with clock:
                 await asyncio.Event().wait()

@@ -15,7 +15,7 @@ from batches.checking.checkers.fetch import Response
 from batches.checking.checkers.parsers import Parsers
 from batches.checking.checkers.reading import Body
 from batches.conf import Config
-from batches.tests.support.feedserver import WAIT_SECONDS, Reply, Request
+from batches.tests.support.feedserver import WAIT_SECONDS, Reply
 
 from .conftest import check, item, link, page, quick_config, rss, run_with, short
 
@@ -69,7 +69,7 @@ def test_another_document_or_the_same_in_another_charset_is_read(body, content_t
 
 
 def test_the_validators_of_a_response_are_remembered_and_sent_back(server):
-    def answer(request: Request) -> Reply:
+    def answer(request):
         if request.headers.get("if-none-match") == '"5"' and request.headers.get("if-modified-since") == "then":
             return Reply(304)
         return Reply(body=rss(item(1)), headers={"ETag": '"5"', "Last-Modified": "then"})
@@ -113,7 +113,7 @@ def test_a_failed_check_keeps_no_document_in_memory(address, feed_url, server):
     server.answer("/page", page(link("/large") + link("/small"), " " * 100_000), headers=HTML)
     server.answer("/", b"no page" * 50_000)
 
-    async def check_and_wait(checker: FeedChecker) -> bool:
+    async def check_and_wait(checker):
         gc.collect()
         gc.disable()
         try:
@@ -272,7 +272,7 @@ def test_the_date_of_a_version_is_not_sent_back_while_it_lies_in_the_future(serv
 # Large documents
 
 
-def large(kind: str) -> tuple[bytes, list[str]]:
+def large(kind):
     """A document of 6 MB, and the ids within its first 5 MB."""
     texts = {str(number): "text " * 2000 for number in range(600)}
     if kind == "JSON Feed":

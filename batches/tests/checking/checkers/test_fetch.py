@@ -17,7 +17,6 @@ from batches.checking.checkers import client
 from batches.checking.checkers import fetch as fetch_module
 from batches.checking.checkers.base import FetchError, ProfileToCheck, Unreachable
 from batches.checking.checkers.client import explain_fault
-from batches.checking.checkers.fetch import Response
 from batches.checking.checkers.http import HttpChecker
 from batches.conf import Config
 from batches.tests.support.feedserver import FeedServer, Reply
@@ -38,7 +37,7 @@ def failure_of(url, *arguments, **config):
 def test_the_request_names_its_sender_and_carries_nothing_of_other_requests(server):
     server.answer("/", headers={"Set-Cookie": "track=1; Path=/"}, body=b"a")
 
-    async def fetch_thrice(checker: HttpChecker) -> int:
+    async def fetch_thrice(checker):
         for _ in range(3):  # by name: no client keeps cookies of numeric addresses
             await checker.fetch(server.url("/", host="localhost"))
         return server.connections
@@ -94,7 +93,7 @@ def test_a_cookie_stays_with_its_host(server):
 def test_a_response_has_the_final_address_the_headers_and_the_body(server):
     server.redirect("/old", "new/er?x=1")
     server.answer("/new/er?x=1", body=b"hello", headers={"ETag": '"5"'})
-    response: Response = fetch(server.url("/old"))
+    response = fetch(server.url("/old"))
     assert (response.url, response.status, response.body) == (server.url("/new/er?x=1"), 200, b"hello")
     assert response.headers["etag"] == '"5"'
 
@@ -262,7 +261,7 @@ def test_a_self_signed_certificate_is_refused():
 def test_a_server_without_tls_fails_the_handshake():
     with socket.create_server(("127.0.0.1", 0)) as server:
 
-        def greet() -> None:
+        def greet():
             connection, _ = server.accept()
             with connection:
                 connection.sendall(b"220 mail.example ESMTP\r\n")
@@ -366,7 +365,7 @@ def test_one_time_limit_is_for_all_attempts_together(server):
 def test_the_wait_before_a_retry_doubles(server, monkeypatch):
     waits = []
 
-    async def sleep(seconds: float) -> None:
+    async def sleep(seconds):
         waits.append(seconds)
 
     monkeypatch.setattr(fetch_module.asyncio, "sleep", sleep)

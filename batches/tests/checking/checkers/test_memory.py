@@ -100,7 +100,7 @@ async def test_large_bodies_that_arrive_at_the_same_moment_are_received_one_afte
     for number in range(40):
         server.answer(f"/{number}", pieces, headers={"Content-Length": "1000000"}, every=0.001)
 
-    async def fetch(number: int) -> int:
+    async def fetch(number):
         return len((await checker.fetch(server.url(f"/{number}"))).body)
 
     with peak(25_000_000):
@@ -119,7 +119,7 @@ async def test_waiting_for_memory_is_not_charged(checker, server, monkeypatch):
     assert held.grow(memory.free)
     await held.wait_to_grow(1)  # and has the reserve
 
-    async def wait(*wanted, original=Share.wait_to_grow) -> None:
+    async def wait(*wanted, original=Share.wait_to_grow):
         waits.set()
         await original(*wanted)
 
@@ -139,7 +139,7 @@ async def test_a_check_that_ends_while_its_body_waits_to_be_unpacked_releases_it
     server.answer("/", gzip.compress(random.Random(1).randbytes(20_000)))
     waits, memory = asyncio.Event(), checker._client.memory
 
-    async def wait_for_ever(share: Share, size: int) -> None:
+    async def wait_for_ever(share, size):
         waits.set()
         await asyncio.Event().wait()
 
@@ -164,11 +164,11 @@ async def test_only_tightly_compressed_bodies_wait_for_memory_up_to_the_limit(
         server.answer(f"/{number}", gzip.compress(body), headers={"Content-Encoding": "gzip"})
     asked = []
 
-    async def grow(share: Share, size: int, original=Share.wait_to_grow) -> None:
+    async def grow(share, size, original=Share.wait_to_grow):
         asked.append(size)
         await original(share, size)
 
-    async def fetch(number: int) -> bool:
+    async def fetch(number):
         return (await checker.fetch(server.url(f"/{number}"))).body == body
 
     monkeypatch.setattr(Share, "wait_to_grow", grow)

@@ -116,7 +116,7 @@ def test_the_feed_that_a_page_declares_is_found_anywhere_in_it(head, feed):
     assert found == [[feed] if feed else []] * 2
 
 
-def titled(href: str, title: str) -> str:
+def titled(href, title):
     return link(href).replace("<link", f'<link title="{title}"')
 
 

@@ -21,24 +21,24 @@ from .conftest import ATOM, RDF, atom, item, rss, short
 ADDRESS = "http://site.example/dir/feed.xml"
 
 
-def stories(body: bytes, charset: str = "") -> list[Story]:
+def stories(body, charset=""):
     return make_stories(read_thoroughly(to_utf8(body, charset)), ADDRESS)
 
 
-def titles(body: bytes, charset: str = "") -> list[str]:
+def titles(body, charset=""):
     return [story.title for story in stories(body, charset)]
 
 
-def ids(body: bytes) -> list[str]:
+def ids(body):
     return [story.id for story in stories(body)]
 
 
-def undeclared(*items: str) -> str:
+def undeclared(*items):
     """A feed without an XML declaration."""
     return rss(*items).decode().removeprefix('<?xml version="1.0"?>')
 
 
-def story(number: int) -> Story:
+def story(number):
     """The story of `item`."""
     return Story(f"tag:{number}", f"Story {number}", f"{SITE}{number}", datetime(2006, 1, 2, 15, 4, number, tzinfo=UTC))
 
@@ -56,7 +56,7 @@ TWO_ITEMS = undeclared(
 ).encode()
 
 
-def old_atom(rel: str, date: str, namespace: str = ' xmlns="http://www.w3.org/2005/Atom"') -> bytes:
+def old_atom(rel, date, namespace=' xmlns="http://www.w3.org/2005/Atom"'):
     return (
         f"<feed{namespace}><title>Site</title><entry><id>1</id><title>One</title>"
         f"<link {rel}href='http://site.example/1'/><{date}>2024-05-06T09:08:09+02:00</{date}></entry>"
@@ -164,7 +164,7 @@ FRAGMENTS = ("12", "2024", "10:30", "May")
 IDS_LIKE_DATES = (*FRAGMENTS, "20240105")
 
 #: Documents and their stories.
-DOCUMENTS: list[tuple[bytes | str, list[Story]]] = [
+DOCUMENTS = [
     *((body, TWO) for body in FORMATS.values()),
     *(
         (RDF.format(RDF_ITEM, namespace=namespace), [TWO[1]._replace(published=TWO[0].published)])
@@ -235,7 +235,7 @@ def test_a_document_gives_its_stories(document, expected, any_size):
 def test_the_articles_of_a_large_feed_are_not_parsed(monkeypatch):
     parsed = []
 
-    def note(document: bytes, original=parse_module.parse_xml):
+    def note(document, original=parse_module.parse_xml):
         parsed.append(len(document))
         return original(document)
 
@@ -250,7 +250,7 @@ def test_the_articles_of_a_large_feed_are_not_parsed(monkeypatch):
     assert [size < 5000 < len(document) for size in parsed] == [True]
 
 
-def entry(text: str, namespaces: str = "", base: str = "") -> str:
+def entry(text, namespaces="", base=""):
     return f"<feed xmlns='http://www.w3.org/2005/Atom'{namespaces}{base}><entry>{text}</entry></feed>"
 
 
@@ -329,7 +329,7 @@ def test_the_link_is_what_a_reader_would_open(document, page):
     assert [story.url for story in stories(document)] == [SITE + page if page else ""]
 
 
-def based(link: str = "a", channel: str = "", item: str = "", home: str = "https://www.other.example/news/") -> str:
+def based(link="a", channel="", item="", home="https://www.other.example/news/"):
     link = f"<item {item}><link>{link}</link></item>"
     return f"<rss {channel}><channel><link>{home}</link>{link}</channel></rss>"
 

@@ -3,10 +3,7 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
-from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -27,19 +24,19 @@ LARGE = MAX_BYTES_IN_LOOP + 1
 
 
 @pytest.fixture
-def obedient(monkeypatch: pytest.MonkeyPatch) -> None:
+def obedient(monkeypatch):
     """Parser processes do what a document says (`support/parser.py`)."""
     command = parser_process.COMMAND.replace(parser_process.__name__, "batches.tests.support.parser")
     monkeypatch.setattr(parser_process, "COMMAND", command)
 
 
-def body(command: str = "", size: int = LARGE, host: str = "a.example") -> Body:
+def body(command="", size=LARGE, host="a.example"):
     return Body(command.encode().ljust(size), f"http://{host}/")
 
 
 @with_opened
 @asynccontextmanager
-async def with_parsers() -> AsyncIterator[Parsers]:
+async def with_parsers():
     parsers = Parsers()
     try:
         async with asyncio.timeout(WAIT_SECONDS):
@@ -48,12 +45,12 @@ async def with_parsers() -> AsyncIterator[Parsers]:
         parsers.close()
 
 
-def pipe(folder: Path) -> str:
+def pipe(folder):
     os.mkfifo(folder / "pipe")
     return str(folder / "pipe")
 
 
-async def arrive(path: str) -> int:
+async def arrive(path):
     """Wait until a process waits at this pipe. It continues when the returned descriptor is closed."""
     return await asyncio.to_thread(os.open, path, os.O_WRONLY)
 
@@ -95,7 +92,7 @@ def test_a_large_feed_and_a_large_page_are_read_as_small_ones_are(server):
     server.answer("/small", rss(*map(item, range(60))))
     server.answer("/broken", rss("<title>a <b>b</title>"))
 
-    async def check(checker: FeedChecker) -> list[Any]:
+    async def check(checker):
         return [
             await checker.check(ProfileToCheck(1, server.url(path))) for path in ("/", "/feed", "/small", "/broken")
         ]
@@ -211,7 +208,7 @@ async def test_a_quick_document_does_not_wait_for_a_slow_one(parsers, obedient, 
 async def test_waiting_for_a_process_and_its_reading_are_not_charged_to_the_check(parsers, obedient, tmp_path):
     path = pipe(tmp_path)
 
-    async def read(command: str) -> Clock:
+    async def read(command):
         with Clock() as clock:
             await parsers.read(body(command))
         return clock

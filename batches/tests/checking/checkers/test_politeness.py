@@ -4,21 +4,19 @@ import asyncio
 import itertools
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from typing import Any
 
 import pytest
 
 from batches.checking.checkers import clock as charging
 from batches.checking.checkers import politeness
-from batches.checking.checkers.base import CheckResult, ProfileToCheck
-from batches.checking.checkers.http import HttpChecker
+from batches.checking.checkers.base import ProfileToCheck
 from batches.checking.checkers.politeness import HostNote, HostPaused, HostSlots, parse_retry_after
 from batches.tests.support.time import asynchronous, put_forward
 
 from .conftest import short, with_checker
 
 
-def start_fetches(checker: HttpChecker, *urls: str) -> list[asyncio.Task[Any]]:
+def start_fetches(checker, *urls):
     return [asyncio.create_task(checker.fetch(url)) for url in urls]
 
 
@@ -89,7 +87,7 @@ async def test_a_profile_that_redirects_to_a_paused_host_waits_for_that_one(chec
 async def test_waiting_for_a_slot_is_not_charged_to_the_check(checker, server):
     gate = server.hold("/")
 
-    async def check() -> CheckResult:
+    async def check():
         with charging.Clock():  # as every run has one around each check
             return await checker.check(ProfileToCheck(1, server.url("/")))
 
@@ -118,28 +116,28 @@ async def test_the_retry_after_of_another_status_is_ignored(checker, status, ser
 class Clock:
     """The time that `hosts` sees, and its sleep."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, monkeypatch):
         self.now = 1000.0
         monkeypatch.setattr(politeness, "monotonic", lambda: self.now)
         monkeypatch.setattr(politeness.asyncio, "sleep", self._sleep)
 
-    async def _sleep(self, seconds: float) -> None:
+    async def _sleep(self, seconds):
         self.now += seconds
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+def clock(monkeypatch):
     return Clock(monkeypatch)
 
 
-def refuse(slots: HostSlots, name: str = "a.example", status: int = 429, retry_after: float = 0.0) -> float:
+def refuse(slots, name="a.example", status=429, retry_after=0.0):
     """The seconds of the pause."""
     with pytest.raises(HostPaused) as pause:
         slots.note_refusal(name, status, retry_after)
     return pause.value.seconds
 
 
-async def request(slots: HostSlots, name: str = "a.example", status: int = 200) -> None:
+async def request(slots, name="a.example", status=200):
     await slots.take_slot(name)
     slots.note_answer(name, status)
     slots.release(name)

@@ -1,9 +1,7 @@
 """Names: looked up once for many, without threads, and with an end."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -13,7 +11,7 @@ from batches.checking.checkers.base import NO_ANSWER, NO_SUCH_HOST, FetchError, 
 from batches.checking.checkers.clock import Clock
 from batches.checking.checkers.resolver import LOOPBACK, Resolver
 from batches.tests.support.feedserver import WAIT_SECONDS
-from batches.tests.support.nameserver import SILENT, NameServer
+from batches.tests.support.nameserver import SILENT
 from batches.tests.support.processes import wait_until
 from batches.tests.support.time import Time, with_opened
 
@@ -21,14 +19,14 @@ from .conftest import with_checker
 
 
 @pytest.fixture
-def names(names: NameServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[NameServer]:
+def names(names, monkeypatch):
     """The only name server that is asked."""
     names.use(monkeypatch)
     return names
 
 
 @pytest.fixture
-def endless(monkeypatch: pytest.MonkeyPatch) -> None:
+def endless(monkeypatch):
     """No lookup times out during the test."""
     monkeypatch.setattr(resolver_module, "TRIES", 1000)
     monkeypatch.setattr(resolver_module, "MAX_SECONDS", 3600.0)
@@ -36,7 +34,7 @@ def endless(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @with_opened
 @asynccontextmanager
-async def with_resolver() -> AsyncIterator[Resolver]:
+async def with_resolver():
     resolver = Resolver()
     try:
         async with asyncio.timeout(WAIT_SECONDS):
@@ -45,7 +43,7 @@ async def with_resolver() -> AsyncIterator[Resolver]:
         await resolver.close()
 
 
-async def resolve(resolver: Resolver, name: str) -> Any:
+async def resolve(resolver, name):
     """The addresses, or the reason for the failure."""
     try:
         return list(await resolver.resolve(name))
@@ -130,9 +128,9 @@ async def test_many_checks_wait_for_one_answer_about_a_name_and_a_cancelled_one_
 @patch("batches.checking.checkers.resolver.MAX_AT_ONCE", 3)
 @with_resolver
 async def test_the_number_of_lookups_at_once_is_limited_but_silent_ones_make_room(resolver, names, endless):
-    asked: list[str] = []
+    asked = []
 
-    def ask(name: str, flags: int) -> asyncio.Future[Any]:
+    def ask(name, flags):
         asked.append(name)
         return asyncio.get_running_loop().create_future()
 
@@ -182,7 +180,7 @@ async def test_a_resolver_is_closed_at_once_whatever_it_waits_for(resolver, name
 async def test_a_check_keeps_its_place_if_the_name_is_found_at_once(checker, names, server):
     """Otherwise, any number of checks could run after their lookups."""
     names.answer("good.example", ["127.0.0.1"])
-    waits: list[bool] = []
+    waits = []
     with Clock(on_wait=waits.append):
         await checker.fetch(server.url("/", host="good.example"))
     assert waits == []
@@ -194,15 +192,15 @@ async def test_names_without_an_answer_delay_no_other_and_are_not_charged(checke
     for number in range(200):
         names.answer(f"{number}.example", SILENT)
     names.answer("good.example", ["127.0.0.1"])
-    waits: list[bool] = []
+    waits = []
     all_wait = asyncio.Event()
 
-    def on_wait(begins: bool) -> None:
+    def on_wait(begins):
         waits.append(begins)
         if len(waits) == 200:
             all_wait.set()
 
-    async def fetch_silent(number: int) -> None:
+    async def fetch_silent(number):
         with Clock(on_wait=on_wait):
             await checker.fetch(f"http://{number}.example/")
 
