@@ -7,6 +7,7 @@ import time
 from batches.checking import heartbeat as heartbeat_module
 from batches.checking.heartbeat import Heartbeat
 from batches.tests.support.processes import WAIT_SECONDS, wait_until
+from batches.tests.support.time import asynchronous
 
 #: Callbacks.
 NOTHING = dict.fromkeys(("on_refused", "on_lapsed", "on_renewed"), lambda *_: None)
@@ -34,44 +35,34 @@ def test_a_beat_that_returns_from_the_database_after_the_end_of_the_worker_does_
     assert raised == []
 
 
-def test_a_worker_that_was_frozen_for_too_long_renews_its_lease_again(monkeypatch, caplog):
+@asynchronous
+async def test_a_worker_that_was_frozen_for_too_long_renews_its_lease_again(monkeypatch, caplog):
     """Otherwise it would check nothing from then on, and wait for ever."""
     monkeypatch.setattr(heartbeat_module, "INTERVAL", 0.001)
     monkeypatch.setattr(heartbeat_module, "LOOP_INTERVAL", 0.001)
     beats = threading.Semaphore(0)
 
-    async def work():
-        async with heartbeat:
-            wait_until(lambda: "The event loop has been blocked for more than 0.05 s." in caplog.text)
-            while beats.acquire(blocking=False):
-                pass  # those from before
-            assert await asyncio.to_thread(beats.acquire, timeout=WAIT_SECONDS)
-
-    heartbeat = Heartbeat(
-        beat=lambda: not beats.release(), renewed=time.monotonic(), lease=60.0, patience=0.05, **NOTHING
-    )
-    asyncio.run(work())
+    beat = {"beat": lambda: not beats.release(), "renewed": time.monotonic()}
+    async with Heartbeat(**beat, lease=60.0, patience=0.05, **NOTHING):
+        wait_until(lambda: "The event loop has been blocked for more than 0.05 s." in caplog.text)
+        while beats.acquire(blocking=False):
+            pass  # those from before
+        assert await asyncio.to_thread(beats.acquire, timeout=WAIT_SECONDS)
 
 
-def test_checks_start_again_after_a_beat_during_which_the_lease_has_expired(monkeypatch):
+@asynchronous
+async def test_checks_start_again_after_a_beat_during_which_the_lease_has_expired(monkeypatch):
     """Otherwise the worker would renew the lease for ever and check nothing."""
     lease, until_lapse = 600.0, 0.1
     monkeypatch.setattr(heartbeat_module, "INTERVAL", 0.001)
-    lapsed = threading.Event()
-
-    async def work():
-        renewed = asyncio.Event()
-        async with Heartbeat(
-            beat=lambda: lapsed.wait(WAIT_SECONDS),
-            renewed=time.monotonic() - lease + until_lapse,
-            lease=lease,
-            patience=lease,
-            on_refused=lambda refusal: None,
-            on_lapsed=lapsed.set,
-            on_renewed=renewed.set,
-        ) as heartbeat:
-            await asyncio.wait_for(renewed.wait(), WAIT_SECONDS)
-            assert lapsed.is_set()
-            assert heartbeat.is_valid
-
-    asyncio.run(work())
+    lapsed, renewed = threading.Event(), asyncio.Event()
+    async with Heartbeat(
+        beat=lambda: lapsed.wait(WAIT_SECONDS),
+        renewed=time.monotonic() - lease + until_lapse,
+        lease=lease,
+        patience=lease,
+        **NOTHING | {"on_lapsed": lapsed.set, "on_renewed": renewed.set},
+    ) as heartbeat:
+        await asyncio.wait_for(renewed.wait(), WAIT_SECONDS)
+        assert lapsed.is_set()
+        assert heartbeat.is_valid

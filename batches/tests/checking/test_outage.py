@@ -25,6 +25,7 @@ from batches.tests.support.factories import (
     values_of,
 )
 from batches.tests.support.feedserver import FeedServer
+from batches.tests.support.time import asynchronous
 from batches.tests.support.working import nothing_left, work
 
 LOST, ANSWERED = CheckResult(False, "no such host", is_unreachable=True), CheckResult(False, "answered 404", 404)
@@ -104,53 +105,50 @@ def test_the_first_answer_is_enough(server):
     gate.open()
 
 
-def test_hosts_are_remembered_that_answered_before_the_run_recorded_its_failures():
-    async def ask(answers):
-        async def database(call, *arguments):
-            return next(answers)
+def prober_of(*known, **config):
+    """It knows these hosts, one list after the other."""
+    answers = iter(known)
 
-        prober = Prober(Config(allowed_networks=("127.0.0.0/8",)), database)
+    async def database(call, *arguments):
+        return next(answers)
+
+    return Prober(Config(allowed_networks=("127.0.0.0/8",), **config), database)
+
+
+@asynchronous
+async def test_hosts_are_remembered_that_answered_before_the_run_recorded_its_failures():
+    dead = [f"http://{DEAD[0]}:9/"]
+    for known in ((dead, []), ([], dead)):
+        prober = prober_of(*known)
         for _ in range(2):
             await prober.remember()
-        return await prober.is_online()
-
-    dead = f"http://{DEAD[0]}:9/"
-    assert not asyncio.run(ask(iter([[dead], []])))
-    assert not asyncio.run(ask(iter([[], [dead]])))
+        assert not await prober.is_online()
 
 
-def test_an_answer_counts_for_a_while(server):
-    async def ask(seconds):
-        async def database(call, *arguments):
-            return [server.url("/")]
-
-        prober = Prober(Config(allowed_networks=("127.0.0.0/8",), outage_seconds=seconds), database)
-        return [await prober.is_online() for _ in range(3)]
-
-    assert asyncio.run(ask(3600)) == [True] * 3
-    assert server.hits("/") == 1
-    assert asyncio.run(ask(1e-9)) == [True] * 3
-    assert server.hits("/") == 4
+@asynchronous
+async def test_an_answer_counts_for_a_while(server):
+    for seconds, hits in ((3600, 1), (1e-9, 4)):
+        prober = prober_of(*[[server.url("/")]] * 3, outage_seconds=seconds)
+        assert [await prober.is_online() for _ in range(3)] == [True] * 3
+        assert server.hits("/") == hits
 
 
-def test_a_probe_ends_with_the_run():
-    async def end_a_question():
-        ended, begun, cancelled = asyncio.Event(), asyncio.Event(), asyncio.Event()
+@asynchronous
+async def test_a_probe_ends_with_the_run():
+    ended, begun, cancelled = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
-        async def ask():
-            begun.set()
-            try:
-                await asyncio.Event().wait()
-            finally:
-                cancelled.set()
+    async def ask():
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
 
-        asking = asyncio.create_task(unless(ended, ask()))
-        await begun.wait()
-        ended.set()
-        assert await asking is None
-        assert cancelled.is_set()
-
-    asyncio.run(end_a_question())
+    asking = asyncio.create_task(unless(ended, ask()))
+    await begun.wait()
+    ended.set()
+    assert await asking is None
+    assert cancelled.is_set()
 
 
 # -- A worker ----------------------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from batches.queue.partitions import partition_of_domain
 from batches.queue.refusals import Refusal
 from batches.tests.conftest import empty_tables
 from batches.tests.support.factories import age_leases
+from batches.tests.support.time import asynchronous
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -233,37 +234,31 @@ def test_no_domain_gets_more_requests_than_allowed_and_each_check_gets_its_slot(
             raise
 
 
-def test_partitions_of_a_running_batch_are_ours_when_we_know_what_is_lent(database):
-
-    async def join():
-        _, second, _ = Fleet(2, database).workers
-        slots, partitions = second.slots, second.sharing.partitions
-        [domain] = [name for name in DOMAINS if partition_of_domain(name) == second.run.partitions[0]]
-        assert not slots.take(domain)
-        await second.calls.pop()
-        assert partitions.has(second.run.partitions[0])
-        assert slots.take(domain)
-
-    asyncio.run(join())
+@asynchronous
+async def test_partitions_of_a_running_batch_are_ours_when_we_know_what_is_lent(database):
+    _, second, _ = Fleet(2, database).workers
+    slots, partitions = second.slots, second.sharing.partitions
+    [domain] = [name for name in DOMAINS if partition_of_domain(name) == second.run.partitions[0]]
+    assert not slots.take(domain)
+    await second.calls.pop()
+    assert partitions.has(second.run.partitions[0])
+    assert slots.take(domain)
 
 
-def test_one_call_at_a_time_changes_what_is_shared(database):
+@asynchronous
+async def test_one_call_at_a_time_changes_what_is_shared(database):
     """The second one says what it wants after the answer to the first."""
+    first, *_ = Fleet(2, database).workers
+    sharing, under_way, most = first.sharing, [], []
+    share = sharing._share
 
-    async def share():
-        first, *_ = Fleet(2, database).workers
-        sharing, under_way, most = first.sharing, [], []
-        share = sharing._share
+    async def watch(*arguments):
+        under_way.append(arguments)
+        most.append(len(under_way))
+        answer = await share(*arguments)
+        under_way.pop()
+        return answer
 
-        async def watch(*arguments):
-            under_way.append(arguments)
-            most.append(len(under_way))
-            answer = await share(*arguments)
-            under_way.pop()
-            return answer
-
-        sharing._share = watch
-        await asyncio.gather(sharing.exchange(), sharing.lease_more(), sharing.release(), sharing.exchange())
-        assert most == [1] * 4
-
-    asyncio.run(share())
+    sharing._share = watch
+    await asyncio.gather(sharing.exchange(), sharing.lease_more(), sharing.release(), sharing.exchange())
+    assert most == [1] * 4

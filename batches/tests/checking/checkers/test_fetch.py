@@ -1,6 +1,5 @@
 """Fetching: correct responses and redirects, and all kinds of broken ones."""
 
-import asyncio
 import errno
 import gzip
 import random
@@ -15,14 +14,12 @@ import pytest
 
 from batches.checking.checkers import client
 from batches.checking.checkers import fetch as fetch_module
-from batches.checking.checkers.base import FetchError, ProfileToCheck, Unreachable
+from batches.checking.checkers.base import FetchError, Unreachable
 from batches.checking.checkers.client import explain_fault
-from batches.checking.checkers.http import HttpChecker
-from batches.conf import Config
 from batches.tests.support.feedserver import FeedServer, Reply
 from batches.tests.support.hostile import CHUNKED, HEAD, Forever
 
-from .conftest import check, fetch, quick_config, run_with, short, with_checker
+from .conftest import check, fetch, short, with_checker
 
 
 def failure_of(url, *arguments, **config):
@@ -34,15 +31,12 @@ def failure_of(url, *arguments, **config):
 # Requests
 
 
-def test_the_request_names_its_sender_and_carries_nothing_of_other_requests(server):
+@with_checker(user_agent="somebody/1.0 (who@example.org)")
+async def test_the_request_names_its_sender_and_carries_nothing_of_other_requests(checker, server):
     server.answer("/", headers={"Set-Cookie": "track=1; Path=/"}, body=b"a")
-
-    async def fetch_thrice(checker):
-        for _ in range(3):  # by name: no client keeps cookies of numeric addresses
-            await checker.fetch(server.url("/", host="localhost"))
-        return server.connections
-
-    assert run_with(HttpChecker(quick_config(user_agent="somebody/1.0 (who@example.org)")), fetch_thrice) == 1
+    for _ in range(3):  # by name: no client keeps cookies of numeric addresses
+        await checker.fetch(server.url("/", host="localhost"))
+    assert server.connections == 1
     headers = server.last_request("/").headers
     assert headers["user-agent"] == "somebody/1.0 (who@example.org)"
     assert not {"cookie", "authorization"} & set(headers)
@@ -234,15 +228,8 @@ def test_only_a_host_without_a_connection_is_unreachable():
 
 def test_a_check_says_that_its_host_was_unreachable(server):
     server.answer("/gone", status=410)
-
-    async def check(*addresses):
-        async with HttpChecker(Config(allowed_networks=("127.0.0.0/8",), retries=0)) as checker:
-            return [(await checker.check(ProfileToCheck(1, address))).is_unreachable for address in addresses]
-
-    dead = f"http://127.0.1.1:{server.port}/"
-    assert asyncio.run(check(dead, server.url("/gone"), "http://nothing.invalid/", "ftp://x/")) == [
-        *(True, False, True, False)
-    ]
+    addresses = f"http://127.0.1.1:{server.port}/", server.url("/gone"), "http://nothing.invalid/", "ftp://x/"
+    assert [check(address, "http").is_unreachable for address in addresses] == [True, False, True, False]
 
 
 @pytest.mark.parametrize("host", ["a" * 64 + ".example", "-.-", "xn--\u0080", "a b", "\ud800.example"], ids=short)

@@ -10,15 +10,13 @@ import pytest
 
 from batches.checking.checkers import parser_process
 from batches.checking.checkers import parsers as parsers_module
-from batches.checking.checkers.base import ProfileToCheck
 from batches.checking.checkers.clock import Clock
-from batches.checking.checkers.feed import FeedChecker
 from batches.checking.checkers.parsers import MAX_BYTES_IN_LOOP, Lane, Parsers
 from batches.checking.checkers.reading import Body, Reading, Unreadable
 from batches.tests.support.feedserver import WAIT_SECONDS
 from batches.tests.support.time import asynchronous, with_opened
 
-from .conftest import item, link, page, quick_config, rss, run_with
+from .conftest import check, item, link, page, rss
 
 LARGE = MAX_BYTES_IN_LOOP + 1
 
@@ -91,13 +89,7 @@ def test_a_large_feed_and_a_large_page_are_read_as_small_ones_are(server):
     server.answer("/feed", rss(*(item(number % 60) for number in range(3000))))
     server.answer("/small", rss(*map(item, range(60))))
     server.answer("/broken", rss("<title>a <b>b</title>"))
-
-    async def check(checker):
-        return [
-            await checker.check(ProfileToCheck(1, server.url(path))) for path in ("/", "/feed", "/small", "/broken")
-        ]
-
-    found, feed, small, broken = run_with(FeedChecker(quick_config()), check)
+    found, feed, small, broken = (check(server.url(path)) for path in ("/", "/feed", "/small", "/broken"))
     assert found.stories == feed.stories == small.stories
     assert (found.feed_url, found.fingerprint) == (server.url("/feed"), feed.fingerprint)
     assert [story.title for story in broken.stories] == ["a b"]
