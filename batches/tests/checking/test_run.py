@@ -9,8 +9,10 @@ import time
 from collections import Counter
 from datetime import UTC, datetime, tzinfo
 from functools import partial
+from itertools import chain, repeat
 from math import nan
 from threading import Event, Semaphore
+from unittest.mock import Mock
 
 import pytest
 from django.db import IntegrityError, InternalError, OperationalError, connection
@@ -73,13 +75,7 @@ def log(batch):
 
 def failing(times, error):
     """Raises the error in the first calls."""
-    errors = iter([error] * times)
-
-    def fail(*_):
-        for error in errors:
-            raise error
-
-    return fail
+    return Mock(side_effect=chain([error] * times, repeat(None)))
 
 
 class Elsewhere:
@@ -120,14 +116,19 @@ def before(monkeypatch):
 
 @pytest.fixture
 def around(monkeypatch):
-    """Replaces a call to the database: awaits `wrapper(proceed, *arguments)`, in the event loop."""
+    """Awaits `begin` before each call to the database of this name, and `end` after it, with the same arguments."""
 
-    def patch(name, wrapper):
+    def patch(name, begin=None, end=None):
         database = Worker._database
 
         async def wrapped(worker, call, *arguments):
-            proceed = partial(database, worker, call, *arguments)
-            return await (wrapper(proceed, *arguments) if call.__name__ == name else proceed())
+            is_it = call.__name__ == name
+            if is_it and begin:
+                await begin(*arguments)
+            answer = await database(worker, call, *arguments)
+            if is_it and end:
+                await end(*arguments)
+            return answer
 
         monkeypatch.setattr(Worker, "_database", wrapped)
 
@@ -158,11 +159,10 @@ def test_results_are_recorded_in_chunks_as_soon_as_one_is_complete(configure, sc
     batch = scripted(18)
     sizes, second_chunk = [], asyncio.Event()
 
-    async def note(proceed, batch_id, token, results):
+    async def note(batch_id, token, results):
         sizes.append(len(results))
         if len(sizes) == 2:
             second_chunk.set()
-        return await proceed()
 
     async def wait_for_the_second_chunk(profile):
         if len(checked) > 8:
@@ -180,11 +180,10 @@ def test_the_next_page_is_read_when_half_of_the_previous_one_is_being_checked(co
     batch = of_many_hosts(20)
     second_page, reads = asyncio.Event(), []
 
-    async def note(proceed, batch, partitions, last_id, limit):
+    async def note(batch, partitions, last_id, limit):
         reads.append(len(checked))
         if last_id:
             second_page.set()
-        return await proceed()
 
     async def wait_for_the_second_page(profile):
         if len(checked) == 5:
@@ -227,18 +226,15 @@ def test_a_batch_is_one_run_even_if_a_page_is_read_after_all_earlier_results_are
     batch = scripted(4)
     recorded = asyncio.Event()
 
-    async def wait_for_the_results(proceed, batch, partitions, last_id, limit):
+    async def wait_for_the_results(batch, partitions, last_id, limit):
         if last_id:
             await recorded.wait()
-        return await proceed()
 
-    async def note(proceed, *_):
-        accepted = await proceed()
+    async def note(*_):
         recorded.set()
-        return accepted
 
     around("fetch_pending", wait_for_the_results)
-    around("record_results", note)
+    around("record_results", end=note)
     work()
     assert [action for action, _ in log(batch)] == ["create_batch", "promote_next_batch", "finish_run"]
     assert row_statuses(batch) == ["ok"] * 4
@@ -349,18 +345,16 @@ def test_recorded_results_renew_the_lease_too_and_checks_start_again(configure, 
         if len(checked) == 1:
             worker._run._heartbeat.renewed -= 3600.0
 
-    async def look_afterwards(proceed, *_):
-        answer = await proceed()
+    async def look_afterwards(*_):
         loop = asyncio.get_running_loop()
         loop.call_soon(loop.call_soon, look)  # after the start of a check
-        return answer
 
     def look():
         seen.append(len(checked))
         if seen == [1]:
             worker._run.stop_immediately()
 
-    around("record_results", look_afterwards)
+    around("record_results", end=look_afterwards)
     before(BatchManager, "renew_lease", failing(99, OperationalError("away")))
     checked = script(lose_the_lease)
     worker.work()
@@ -444,15 +438,14 @@ def test_a_worker_that_starts_later_gets_profiles_of_slow_hosts_that_another_has
 
 def test_a_worker_lends_a_slot_during_a_long_check(configure, script, elsewhere, around, monkeypatch):
     monkeypatch.setattr(heartbeat, "INTERVAL", 0.05)
-    batch, answers, knows_all = of_many_hosts(4), [], asyncio.Event()
+    batch, calls, knows_all = of_many_hosts(4), [], asyncio.Event()
     assert BatchManager().start_batch(batch.pk)
     another = BatchManager().claim_run("another", 2)
 
-    async def note(proceed, *_):
-        answers.append(await proceed())
-        if len(answers) == 2:  # from now on, only a beat tells it
+    async def note(*arguments):
+        calls.append(arguments)
+        if len(calls) == 2:  # from now on, only a beat tells it
             knows_all.set()
-        return answers[-1]
 
     def borrow_and_pause(domain):
         wait_until(lambda: BatchManager().share_run(batch.pk, another.run_token, [domain]).borrowed)
@@ -464,7 +457,7 @@ def test_a_worker_lends_a_slot_during_a_long_check(configure, script, elsewhere,
             await elsewhere(borrow_and_pause, domain_of(profile.url))
         await asyncio.Event().wait()
 
-    around("share_run", note)
+    around("share_run", end=note)
     script(wait_until_it_is_lent)
     work()
     assert statuses() == {"it": Status.PAUSED}
@@ -733,17 +726,15 @@ def test_a_pause_cancels_running_checks_and_is_logged(configure, script, elsewhe
     batch, leased = scripted(1), asyncio.Event()
     make_batch("next", 1, checker="effortless")
 
-    async def note(proceed, *_):
-        answer = await proceed()
+    async def note(*_):
         leased.set()
-        return answer
 
     async def pause_and_wait(profile):
         await leased.wait()  # with its last call the run could notice the pause itself
         await elsewhere(BatchManager().pause_batch, batch.pk)
         await asyncio.Event().wait()
 
-    around("share_run", note)
+    around("share_run", end=note)
     script(pause_and_wait)
     work()
     assert statuses() == {"it": Status.PAUSED, "next": Status.DONE}
@@ -824,13 +815,11 @@ def test_a_worker_that_is_stopped_while_it_reads_profiles_does_not_check_them(sc
     checked = script()
     worker = Worker(finished=nothing_left)
 
-    async def be_stopped(proceed, *_):
-        page = await proceed()
+    async def be_stopped(*_):
         os.kill(os.getpid(), signal.SIGTERM)
         await worker._stop.wait()
-        return page
 
-    around("fetch_pending", be_stopped)
+    around("fetch_pending", end=be_stopped)
     worker.work()
     assert checked == []
     assert_released(batch)
