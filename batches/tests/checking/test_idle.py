@@ -64,35 +64,28 @@ def test_an_idle_worker_completes_an_interrupted_retry_and_then_checks_it(script
     assert_consistent()
 
 
-def test_an_idle_worker_begins_a_batch_that_somebody_queues_before_its_next_poll(configure, script, monkeypatch):
+def test_an_idle_worker_begins_a_batch_that_somebody_queues_before_its_next_poll(
+    configure, script, before, monkeypatch
+):
     configure(poll_seconds=3600.0)
     monkeypatch.setattr(worker, "LOOKS_PER_POLL", 360_000)
-    claim, read, calls = BatchManager.claim_run, QueueManager.read_version, []
-
-    def note_claim(*arguments):
-        calls.append("claim")
-        return claim(*arguments)
+    calls = []
 
     def queue_at_the_third_look(queue):
         if calls.count("look") == 3:
             make_batch("it", 1, checker="scripted")
         calls.append("look")
-        return read(queue)
 
-    monkeypatch.setattr(BatchManager, "claim_run", note_claim)
-    monkeypatch.setattr(QueueManager, "read_version", queue_at_the_third_look)
+    before(BatchManager, "claim_run", lambda *_: calls.append("claim"))
+    before(QueueManager, "read_version", queue_at_the_third_look)
     Worker(finished=Batch.objects.filter(status="done").exists).work()
     assert calls == ["look", "claim", "look", "look", "look", "look", "claim"]
 
 
-def test_an_idle_worker_claims_nothing_while_another_one_does(configure, script, monkeypatch):
+def test_an_idle_worker_claims_nothing_while_another_one_does(configure, script, before, monkeypatch):
     """Each claim takes the lock of the queue, so hundreds of idle workers would keep it from everybody."""
     configure(poll_seconds=0.01)
-    claim, calls, heartbeats = BatchManager.claim_run, [], []
-
-    def note_claim(*arguments):
-        calls.append("claim")
-        return claim(*arguments)
+    calls, heartbeats = [], []
 
     def look_after(seconds):
         calls.append(seconds)
@@ -100,7 +93,7 @@ def test_an_idle_worker_claims_nothing_while_another_one_does(configure, script,
         age_workers()
         return len(calls) < 5
 
-    monkeypatch.setattr(BatchManager, "claim_run", note_claim)
+    before(BatchManager, "claim_run", lambda *_: calls.append("claim"))
     monkeypatch.setattr(worker, "is_looked_after", look_after)
     Worker(finished=lambda: calls.count("claim") == 2).work()
     assert calls == ["claim", 0.01, 0.01, 0.01, 0.01, "claim", 0.01]

@@ -251,16 +251,11 @@ def test_the_failures_of_a_killed_worker_in_the_outage_are_undone_too(site, reac
 
 
 @in_database
-def test_dead_sites_do_not_hold_the_queue_and_hosts_are_asked_once_in_a_window(site, reachable, configure, monkeypatch):
+def test_dead_sites_do_not_hold_the_queue_and_hosts_are_asked_once_in_a_window(site, reachable, configure, before):
     configure(record_size=5)
     check_before(site, HOSTS[:3])
-    dead, asked, is_online = batch_at(site, DEAD, 4), [], Prober.is_online
-
-    def ask(prober):
-        asked.append(prober)
-        return is_online(prober)
-
-    monkeypatch.setattr(Prober, "is_online", ask)
+    dead, asked = batch_at(site, DEAD, 4), []
+    before(Prober, "is_online", asked.append)
     work()
     assert 1 <= len(asked) <= 96 // 20 + 1  # and at the end
     assert row_statuses(dead) == ["failed"] * 96
@@ -278,7 +273,9 @@ def test_in_a_first_run_failures_are_recorded_as_such(site, reachable):
 
 
 @in_database
-def test_hosts_are_asked_again_before_the_queue_is_held_while_no_check_runs(site, reachable, configure, monkeypatch):
+def test_hosts_are_asked_again_before_the_queue_is_held_while_no_check_runs(
+    site, reachable, configure, before, monkeypatch
+):
     """Many checks at once may be too much for our own network: then the hosts answer one at a time."""
     configure(concurrency=2, record_size=20)  # at most 80 wait to be recorded, so not all have begun by then
     check_before(site)
@@ -286,11 +283,7 @@ def test_hosts_are_asked_again_before_the_queue_is_held_while_no_check_runs(site
     addresses = [f"http://{host}:{site.port}/{page}" for page in range(5) for host in DEAD]
     batch = BatchManager().create_batch("it", [site.url("/held"), *addresses], checker="http")
     answers = iter([False, True, False, True])
-    check, begun, numbers = Checks._check, [], []
-
-    def note(checks, turn, task):
-        begun.append(turn)
-        return check(checks, turn, task)
+    begun, numbers = [], []
 
     async def ask_and_say(prober):
         if numbers:
@@ -300,7 +293,7 @@ def test_hosts_are_asked_again_before_the_queue_is_held_while_no_check_runs(site
         numbers.append(len(begun))
         return next(answers, True)
 
-    monkeypatch.setattr(Checks, "_check", note)
+    before(Checks, "_check", lambda checks, turn, task: begun.append(turn))
     monkeypatch.setattr(outage.Prober, "is_online", ask_and_say)
     work()
     assert numbers[0] == numbers[1] < len(begun)

@@ -99,22 +99,6 @@ def elsewhere():
 
 
 @pytest.fixture
-def before(monkeypatch):
-    """Calls `action` with the same arguments before each call of `owner.name`."""
-
-    def patch(owner, name, action):
-        call = getattr(owner, name)
-
-        def both(*arguments):
-            action(*arguments)
-            return call(*arguments)
-
-        monkeypatch.setattr(owner, name, both)
-
-    return patch
-
-
-@pytest.fixture
 def around(monkeypatch):
     """Awaits `begin` before each call to the database of this name, and `end` after it, with the same arguments."""
 
