@@ -43,14 +43,14 @@ async def with_parsers():
         parsers.close()
 
 
-def pipe(folder):
+@asynccontextmanager
+async def reading(parsers, folder, **document):
+    """A process is reading a document until the block ends, as this task."""
     os.mkfifo(folder / "pipe")
-    return str(folder / "pipe")
-
-
-async def arrive(path):
-    """Wait until a process waits at this pipe. It continues when the returned descriptor is closed."""
-    return await asyncio.to_thread(os.open, path, os.O_WRONLY)
+    task = asyncio.create_task(parsers.read(body(f"wait {folder}/pipe", **document)))
+    fd = await asyncio.to_thread(os.open, folder / "pipe", os.O_WRONLY)
+    yield task
+    os.close(fd)
 
 
 # The place of reading
@@ -121,8 +121,9 @@ async def test_a_document_that_exceeds_the_limits_of_its_process_fails_alone(par
 @with_parsers
 async def test_a_process_that_does_not_answer_is_ended(parsers, obedient, monkeypatch, tmp_path):
     monkeypatch.setattr(parser_process, "PATIENCE", 0.1)
+    os.mkfifo(tmp_path / "pipe")
     with pytest.raises(Unreadable, match=r"ended \(SIGKILL\)$"):
-        await parsers.read(body(f"wait {pipe(tmp_path)}"))
+        await parsers.read(body(f"wait {tmp_path}/pipe"))
 
 
 @with_parsers
@@ -154,14 +155,11 @@ async def test_signals_for_the_worker_do_not_end_its_parser_processes(parsers, o
 
 @with_parsers
 async def test_a_process_that_is_reading_ends_when_the_checker_is_closed(parsers, obedient, tmp_path):
-    path = pipe(tmp_path)
-    reading = asyncio.create_task(parsers.read(body(f"wait {path}")))
-    fd = await arrive(path)
-    process = parsers._quick._process._process
-    parsers.close()
-    with pytest.raises(Unreadable):
-        await reading
-    os.close(fd)
+    async with reading(parsers, tmp_path) as task:
+        process = parsers._quick._process._process
+        parsers.close()
+        with pytest.raises(Unreadable):
+            await task
     assert process.poll() == -signal.SIGKILL
 
 
@@ -170,43 +168,39 @@ async def test_a_process_that_is_reading_ends_when_the_checker_is_closed(parsers
 
 @with_parsers
 async def test_the_host_that_has_used_the_process_least_is_next_with_its_smallest_document(parsers, obedient, tmp_path):
-    path, log = pipe(tmp_path), tmp_path / "log"
-    order = [("heavy", LARGE), ("heavy", LARGE + 1), ("light", LARGE + 9), ("light", LARGE + 8)]
+    log, order = tmp_path / "log", [("heavy", 0), ("heavy", 1), ("light", 9), ("light", 8)]
     await parsers.read(body(f"log {log} start", host="heavy"))
-    held = asyncio.create_task(parsers.read(body(f"wait {path}", host="busy")))
-    fd = await arrive(path)
-    waiting = [asyncio.create_task(parsers.read(body(f"log {log} {host} {size}", size, host))) for host, size in order]
-    await asyncio.sleep(0)
-    parsers._quick._seconds_used.update(light=0.0, heavy=1000.0)
-    os.close(fd)
-    await asyncio.gather(held, *waiting)
+    async with reading(parsers, tmp_path, host="busy"):
+        waiting = [
+            asyncio.create_task(parsers.read(body(f"log {log} {more}", LARGE + more, host))) for host, more in order
+        ]
+        await asyncio.sleep(0)
+        parsers._quick._seconds_used.update(light=0.0, heavy=1000.0)
+    await asyncio.gather(*waiting)
     sizes = [line.split()[-1] for line in log.read_text().splitlines()]
-    assert sizes == ["start", *(str(LARGE + more) for more in (8, 9, 0, 1))]
+    assert sizes == ["start", "8", "9", "0", "1"]
 
 
 @with_parsers
 async def test_a_quick_document_does_not_wait_for_a_slow_one(parsers, obedient, tmp_path, monkeypatch):
-    path = pipe(tmp_path)
     monkeypatch.setattr(parsers_module, "read", lambda body, thoroughly: None)
-    slow = asyncio.create_task(parsers.read(body(f"wait {path}", size=1000)))
-    fd = await arrive(path)
-    assert await parsers.read(body()) == Reading()
-    assert not slow.done()
-    os.close(fd)
+    async with reading(parsers, tmp_path, size=1000) as slow:
+        assert await parsers.read(body()) == Reading()
+        assert not slow.done()
     await slow
 
 
 @with_parsers
 async def test_waiting_for_a_process_and_its_reading_are_not_charged_to_the_check(parsers, obedient, tmp_path):
-    path = pipe(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
 
     async def read(command):
         with Clock() as clock:
             await parsers.read(body(command))
         return clock
 
-    clocks = [asyncio.create_task(read(command)) for command in (f"wait {path}", "")]
-    fd = await arrive(path)
+    clocks = [asyncio.create_task(read(command)) for command in (f"wait {tmp_path}/pipe", "")]
+    fd = await asyncio.to_thread(os.open, tmp_path / "pipe", os.O_WRONLY)
     await asyncio.sleep(0.5)
     os.close(fd)
     assert max([(await clock).charged for clock in clocks]) < 0.4
@@ -214,16 +208,13 @@ async def test_waiting_for_a_process_and_its_reading_are_not_charged_to_the_chec
 
 @with_parsers
 async def test_checks_that_are_cancelled_leave_the_process_to_others(parsers, obedient, tmp_path):
-    path = pipe(tmp_path)
-    reading = asyncio.create_task(parsers.read(body(f"wait {path}")))
-    fd = await arrive(path)
-    cancelled, waiting = (asyncio.create_task(parsers.read(body())) for _ in range(2))
-    await asyncio.sleep(0)
-    reading.cancel()
-    cancelled.cancel()
-    await asyncio.sleep(0)
-    assert not waiting.done()
-    os.close(fd)
+    async with reading(parsers, tmp_path) as task:
+        cancelled, waiting = (asyncio.create_task(parsers.read(body())) for _ in range(2))
+        await asyncio.sleep(0)
+        task.cancel()
+        cancelled.cancel()
+        await asyncio.sleep(0)
+        assert not waiting.done()
     assert await waiting == Reading()
 
 
