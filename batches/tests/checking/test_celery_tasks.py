@@ -29,6 +29,8 @@ from batches.tests.support.factories import (
 from batches.tests.support.processes import wait_until
 from batches.tests.support.threads import in_thread
 
+from .conftest import of_many_hosts
+
 pytestmark = pytest.mark.django_db(transaction=True)
 
 Status = Batch.Status
@@ -43,11 +45,6 @@ def orders(monkeypatch, configure):
     orders = []
     monkeypatch.setattr(tasks.check, "apply_async", lambda arguments, retry: orders.append(arguments))
     return orders
-
-
-def of_many_hosts(profiles, name="it", checker="scripted"):
-    addresses = [f"https://{number}.example/" for number in range(profiles)]
-    return BatchManager().create_batch(name, addresses, checker=checker)
 
 
 @pytest.fixture(autouse=True)
@@ -212,7 +209,7 @@ def test_after_its_time_a_task_starts_no_check_and_lets_running_ones_finish(scri
 
     async def outlast_the_others(profile):
         workers[0]._end()
-        await asyncio.to_thread(wait_until, lambda: in_thread(count_free).result() == 4)
+        await asyncio.to_thread(wait_until, lambda: in_thread(Partition.objects.filter(lease=None).count).result() == 4)
 
     checked = script(outlast_the_others)
     tasks.check(1, now())
@@ -225,10 +222,6 @@ def test_after_its_time_a_task_starts_no_check_and_lets_running_ones_finish(scri
     assert row_statuses(batch) == ["ok"] * 5
     assert_consistent()
     assert [line.action for line in batch.logs.order_by("pk")] == ["create_batch", "promote_next_batch", "finish_run"]
-
-
-def count_free():
-    return Partition.objects.filter(lease=None).count()
 
 
 def test_signals_are_handled_as_before_after_a_task(configure):

@@ -45,6 +45,8 @@ from batches.tests.support.processes import WAIT_SECONDS, wait_until
 from batches.tests.support.threads import in_thread
 from batches.tests.support.working import nothing_left, work
 
+from .conftest import of_many_hosts
+
 pytestmark = pytest.mark.django_db(transaction=True)
 
 Status = Batch.Status
@@ -52,11 +54,6 @@ Status = Batch.Status
 
 def scripted(profiles=3, name="it"):
     return make_batch(name, profiles, checker="scripted")
-
-
-def of_many_hosts(profiles):
-    addresses = [f"https://{number}.example/" for number in range(profiles)]
-    return BatchManager().create_batch("it", addresses, checker="scripted")
 
 
 def statuses():

@@ -41,10 +41,6 @@ def is_done(*batches):
     return lambda: all(values_of(batch.pk)["status"] == Status.DONE for batch in batches)
 
 
-def has_completed(batch, count):
-    return lambda: values_of(batch.pk)["completed_profiles"] == count
-
-
 def actions(batch):
     return list(batch.logs.order_by("pk").values_list("action", flat=True))
 
@@ -62,7 +58,7 @@ class HalfWay:
         self.worker = commands.start_worker(**config)
         self.under_way = self.gates[:2]
         self.worker.wait_for(lambda: hits(server, 12) == [1] * 7 + [0] * 5)
-        self.worker.wait_for(has_completed(self.batch, 5))
+        self.worker.wait_for(lambda: values_of(self.batch.pk)["completed_profiles"] == 5)
 
     def open(self):
         for gate in self.gates:
