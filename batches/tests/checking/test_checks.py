@@ -33,7 +33,7 @@ class World(Checker):
         self.checked.append(host)
         return await self.script(host) or CheckResult(True)
 
-    def by(self, script):
+    def scripted(self, script):
         """Check by this script from now on."""
         self.script = script
 
@@ -76,7 +76,7 @@ def in_world(script=nothing, **config):
 @in_world(record_size=3)
 @patch("batches.checking.checks.STORIES_AT_ONCE", 10)
 async def test_results_are_taken_in_chunks_that_have_not_too_many_stories(world):
-    @world.by
+    @world.scripted
     async def answer(host):
         return CheckResult(True, stories=[Story(f"{number}") for number in range(5 if int(host) in {6, 7} else 4)])
 
@@ -113,7 +113,7 @@ def test_no_check_starts_while_many_results_or_stories_wait_to_be_recorded(recor
 async def test_a_check_that_waits_for_us_leaves_its_place_to_others_and_its_clock_stops(world):
     ours = asyncio.Event()
 
-    @world.by
+    @world.scripted
     async def wait(host):
         if "waits" in host:
             with not_charged():
@@ -131,7 +131,7 @@ async def test_a_check_that_waits_for_us_leaves_its_place_to_others_and_its_cloc
 
 @in_world(concurrency=2, check_timeout=5.0)
 async def test_a_check_that_waits_with_an_open_connection_keeps_its_place(world):
-    @world.by
+    @world.scripted
     async def wait(host):
         with not_charged(keeps_place=True):
             await asyncio.Event().wait()
@@ -146,7 +146,7 @@ async def test_checks_that_continue_after_a_wait_get_places_before_new_ones(worl
     ours, running = asyncio.Event(), []
     theirs = {host: asyncio.Event() for host in "abcd"}
 
-    @world.by
+    @world.scripted
     async def wait(host):
         with not_charged():
             await ours.wait()
@@ -168,7 +168,7 @@ async def test_checks_that_continue_after_a_wait_get_places_before_new_ones(worl
 @in_world(concurrency=1)
 @patch("batches.checking.checks.MAX_WAITING", 3)
 async def test_no_more_checks_wait_than_memory_allows(world):
-    @world.by
+    @world.scripted
     async def wait(host):
         with not_charged():
             await asyncio.Event().wait()
@@ -182,7 +182,7 @@ async def test_a_check_that_was_ended_leaves_nothing_behind_for_the_next_one(wor
     """Libraries would take it for their own cancellation."""
     cancellations, tidied = [], []
 
-    @world.by
+    @world.scripted
     async def check(host):
         if host == "a":
             try:
@@ -204,7 +204,7 @@ async def test_a_check_that_was_ended_leaves_nothing_behind_for_the_next_one(wor
 
 @in_world(concurrency=1, check_timeout=5.0)
 async def test_a_check_that_does_not_end_when_it_is_cancelled_is_cancelled_again(world):
-    @world.by
+    @world.scripted
     async def check(host):
         while host == "a" and len(cancelled) < 3:
             try:
@@ -368,7 +368,7 @@ async def test_a_profile_that_waits_for_the_end_of_a_pause_keeps_nothing_of_its_
     """If a list redirects to a paused host, 10,000 wait: they took 53 MB."""
     responses = weakref.WeakSet()
 
-    @world.by
+    @world.scripted
     async def check(host):
         response = asyncio.Event()
         responses.add(response)
@@ -383,7 +383,7 @@ async def test_profiles_of_a_paused_host_do_not_fail_while_others_are_checked(wo
     theirs = asyncio.Event()
     pause = pauses("a", *[3600.0] * 9)
 
-    @world.by
+    @world.scripted
     async def check(host):
         await pause(host)
         if host == "b":
@@ -412,7 +412,7 @@ async def test_profiles_of_a_paused_host_do_not_fail_while_others_may_be_read(wo
 
 @in_world(per_host=1, max_retry_after=100.0)
 async def test_a_batch_waits_for_its_last_hosts_as_long_as_they_answer_now_and_then(world):
-    @world.by
+    @world.scripted
     async def check(host):
         if len(world.checked) % 2:
             raise HostPaused(host, 60.0, BUSY, 503)
@@ -452,7 +452,7 @@ async def test_a_pause_of_no_length_does_not_keep_the_event_loop_busy(world):
 async def test_a_pause_that_is_over_does_not_begin_again_when_the_next_check_is_interrupted(world):
     meet_pause = pauses("a", 40.0)
 
-    @world.by
+    @world.scripted
     async def check(host):
         await meet_pause(host)
         if len(world.checked) == 2:
@@ -478,7 +478,7 @@ async def test_when_the_run_stops_nothing_is_recorded_of_profiles_that_were_put_
 async def test_a_check_that_meets_a_pause_while_the_run_stops_is_not_waited_for(world):
     theirs = asyncio.Event()
 
-    @world.by
+    @world.scripted
     async def check(host):
         await theirs.wait()
         raise HostPaused(host, 10.0, BUSY)

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from batches.checking.checkers import fetch as fetch_module
-from batches.checking.checkers import load_checker
+from batches.checking.checkers import load_checker, politeness, resolver, slots
 from batches.checking.checkers.base import ProfileToCheck
 from batches.checking.checkers.http import HttpChecker
 from batches.conf import Config
@@ -60,6 +60,23 @@ def check(url, checker="feed", **remembered):
     """Checks one address; further arguments are what earlier checks remembered."""
     profile = ProfileToCheck(1, url, **remembered)
     return run_with(load_checker(checker, quick_config()), lambda opened: opened.check(profile))
+
+
+class Clock:
+    """The time that slots, manners and the resolver see."""
+
+    now = 1000.0
+
+    async def sleep(self, seconds):
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    for module in (politeness, resolver, slots):
+        monkeypatch.setattr(module, "monotonic", lambda: clock.now)
+    return clock
 
 
 @pytest.fixture

@@ -113,23 +113,6 @@ async def test_the_retry_after_of_another_status_is_ignored(checker, status, ser
 # The manners of hosts
 
 
-class Clock:
-    """The time that `hosts` sees, and its sleep."""
-
-    def __init__(self, monkeypatch):
-        self.now = 1000.0
-        monkeypatch.setattr(politeness, "monotonic", lambda: self.now)
-        monkeypatch.setattr(politeness.asyncio, "sleep", self._sleep)
-
-    async def _sleep(self, seconds):
-        self.now += seconds
-
-
-@pytest.fixture
-def clock(monkeypatch):
-    return Clock(monkeypatch)
-
-
 def refuse(slots, name="a.example", status=429, retry_after=0.0):
     """The seconds of the pause."""
     with pytest.raises(HostPaused) as pause:
@@ -161,7 +144,8 @@ def test_two_refusals_of_requests_at_once_count_once(clock):
 
 
 @asynchronous
-async def test_a_host_that_has_refused_gets_requests_at_an_interval_until_it_has_answered_often(clock):
+async def test_a_host_that_has_refused_gets_requests_at_an_interval_until_it_has_answered_often(clock, monkeypatch):
+    monkeypatch.setattr(politeness.asyncio, "sleep", clock.sleep)
     slots, times = HostSlots(2), []
     clock.now += refuse(slots)
     for _ in range(12):

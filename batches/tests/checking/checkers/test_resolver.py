@@ -98,18 +98,16 @@ async def test_a_name_without_an_answer_times_out_and_is_not_queried_again(resol
 @pytest.mark.parametrize(("ttl", "seconds"), [(1, 1), (30, 30), (3600, 60)])
 @with_resolver
 async def test_an_answer_is_remembered_for_as_long_as_it_says_but_at_most_a_minute(
-    resolver, ttl, seconds, names, monkeypatch
+    resolver, ttl, seconds, names, clock
 ):
-    now = [1000.0]
-    monkeypatch.setattr(resolver_module, "monotonic", lambda: now[0])
     names.ttl = ttl
     names.answer("a.example", ["192.0.2.1"])
     await resolver.resolve("a.example")
     known = resolver._known["a.example"]
-    now[0] += seconds - 0.5
+    clock.now += seconds - 0.5
     await resolver.resolve("a.example")
     assert resolver._known["a.example"] is known
-    now[0] += 1
+    clock.now += 1
     await resolver.resolve("a.example")
     assert resolver._known["a.example"] is not known
 

@@ -4,20 +4,8 @@ import asyncio
 
 import pytest
 
-from batches.checking.checkers import slots as slots_module
 from batches.checking.checkers.slots import LOAN_SECONDS, Slots, Wishes
 from batches.tests.support.time import asynchronous
-
-
-class Clock:
-    def __init__(self, monkeypatch):
-        self.now = 1000.0
-        monkeypatch.setattr(slots_module, "monotonic", lambda: self.now)
-
-
-@pytest.fixture
-def clock(monkeypatch):
-    return Clock(monkeypatch)
 
 
 def shared(per_domain, *own):
