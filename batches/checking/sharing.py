@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import dataclass
 
 from batches.checking.checkers.slots import Slots
 from batches.queue.leases import ClaimedRun
@@ -15,6 +16,7 @@ from .partitions import Partitions
 EXCHANGE_SECONDS, LEND_SECONDS = 0.5, 0.02
 
 
+@dataclass(eq=False)
 class Sharing:
     """Leases and returns partitions, and exchanges slots of the domains that redirects lead to.
 
@@ -22,42 +24,36 @@ class Sharing:
     that no longer sends heartbeats: claiming again takes over its partitions.
     """
 
-    def __init__(
-        self,
-        claimed: ClaimedRun,
-        slots: Slots,
-        share: Callable[..., Awaitable[Exchange]],
-        processes: int,
-        on_stuck: Callable[[], None],
-    ) -> None:
+    claimed: ClaimedRun
+    slots: Slots
+    share: Callable[..., Awaitable[Exchange]]
+    processes: int
+    on_stuck: Callable[[], None]
+
+    def __post_init__(self) -> None:
         # A partition is not ours before we know what is lent of it. The first worker of a run has not lent anything.
-        self.partitions = Partitions(claimed.partitions if claimed.is_first else (), self._find_used)
-        self._is_first = claimed.is_first
-        self._slots = slots
-        self._share = share
-        self._processes = processes
-        self._on_stuck = on_stuck
+        self.partitions = Partitions(self.claimed.partitions if self.claimed.is_first else (), self._find_used)
         #: One call at a time, so that each knows what the previous one has changed.
         self._turn = asyncio.Lock()
         self._wish = asyncio.Event()
         self._has_ended = False
-        slots.share(self._is_own, self.exchange_soon)
+        self.slots.share(self._is_own, self.exchange_soon)
 
     def _is_own(self, domain: str) -> bool:
         return self.partitions.has(partition_of_domain(domain))
 
     def _find_used(self) -> set[int]:
-        return {partition_of_domain(domain) for domain in self._slots.in_use}
+        return {partition_of_domain(domain) for domain in self.slots.in_use}
 
     async def begin(self) -> None:
         """Call it before the first check."""
-        if not self._is_first:
+        if not self.claimed.is_first:
             await self.exchange()
 
     async def lease_more(self) -> None:
         """Return the checked partitions, and lease free ones."""
         async with self._turn:
-            await self._exchange(self.partitions.checked, [], self._processes)
+            await self._exchange(self.partitions.checked, [], self.processes)
 
     async def release(self) -> None:
         """Return the checked partitions, and those that others need."""
@@ -78,7 +74,7 @@ class Sharing:
             await self.exchange()
 
     async def _has_wish(self) -> bool:
-        seconds = LEND_SECONDS if self._slots.spare else EXCHANGE_SECONDS if self._slots.is_exchanging else None
+        seconds = LEND_SECONDS if self.slots.spare else EXCHANGE_SECONDS if self.slots.is_exchanging else None
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._wish.wait()
@@ -91,9 +87,9 @@ class Sharing:
 
     async def _exchange(self, checked: list[int], released: list[int], processes: int = 0) -> None:
         self.partitions.disown([*checked, *released])
-        wishes = self._slots.take_wishes()
-        exchange = await self._share(*wishes, checked, released, processes)
+        wishes = self.slots.take_wishes()
+        exchange = await self.share(*wishes, checked, released, processes)
         self.partitions.lease(exchange.partitions, exchange.empty)
-        self._slots.set_loans(exchange.borrowed, exchange.lent)
+        self.slots.set_loans(exchange.borrowed, exchange.lent)
         if exchange.is_stuck:
-            self._on_stuck()
+            self.on_stuck()

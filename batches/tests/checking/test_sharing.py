@@ -250,7 +250,7 @@ async def test_one_call_at_a_time_changes_what_is_shared(database):
     """The second one says what it wants after the answer to the first."""
     first, *_ = Fleet(2, database).workers
     sharing, under_way, most = first.sharing, [], []
-    share = sharing._share
+    share = sharing.share
 
     async def watch(*arguments):
         under_way.append(arguments)
@@ -259,6 +259,6 @@ async def test_one_call_at_a_time_changes_what_is_shared(database):
         under_way.pop()
         return answer
 
-    sharing._share = watch
+    sharing.share = watch
     await asyncio.gather(sharing.exchange(), sharing.lease_more(), sharing.release(), sharing.exchange())
     assert most == [1] * 4
