@@ -73,7 +73,7 @@ bench: .venv/installed-dev var/bench/installed ## measure against other queues a
 	@$(VENV) -m benchmarks $(ROWS) $(if $(SMALL),--small)
 
 screenshots: .venv/installed-dev ## take the README's screenshots with Chromium
-	@$(VENV) docs/screenshots/take.py
+	@$(VENV) -m docs.screenshots.take
 
 stress: .venv/installed-dev ## kill, freeze and starve the queue for an hour and check that nothing is lost or done twice (SEED=… repeats a run)
 	@$(VENV) -m stress --mutants all $(if $(SEED),--seed $(SEED))

@@ -104,7 +104,7 @@ def take_turns(store: Store, record: dict, contest: Contest, rounds: int) -> Non
             return
         started = time.perf_counter()
         try:
-            figures = contender.measure(number)
+            figures = contender.measure()
         except (Unavailable, CommandFailed) as error:
             record["problems"][contender.name] = str(error)
             print(f"  {contender.name}: {error}", flush=True)

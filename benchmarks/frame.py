@@ -34,10 +34,10 @@ class Scale:
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """`measure` does the work once and returns its figures. It gets the number of the round, from 0."""
+    """`measure` does the work once and returns its figures."""
 
     name: str
-    measure: Callable[[int], Figures]
+    measure: Callable[[], Figures]
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,8 +45,8 @@ def open_checks(vendor: str, processes: int, scale: Scale) -> Iterator[Contest]:
         count = scale.pick(100_000, 2_000)
         file = write_list(Path(folder) / "list.txt", addresses(count))
         contenders = [
-            Contender(OURS, lambda _: measure_ours(created, file, count, processes)),
-            Contender(GROUPED, lambda _: measure_grouped(created, file)),
+            Contender(OURS, lambda: measure_ours(created, file, count, processes)),
+            Contender(GROUPED, lambda: measure_grouped(created, file)),
         ]
         others = [name for name, (_, places) in QUEUES.items() if vendor in places or "redis" in places]
         contenders += [
@@ -92,7 +92,7 @@ def measure_grouped(created: Databases, file: Path) -> Figures:
         return project.inside("grouped_sql")
 
 
-def measure_queue(name: str, created: Databases, redis_url: str, processes: int, scale: Scale, _: int) -> Figures:
+def measure_queue(name: str, created: Databases, redis_url: str, processes: int, scale: Scale) -> Figures:
     script, places = QUEUES[name]
     if name not in installed_peers():
         raise Unavailable(f"{name} is not installed: make bench")

@@ -72,8 +72,8 @@ def open_feeds(scale: Scale) -> Iterator[Contest]:
 
 def make_contenders(site: Site, created: Databases) -> list[Contender]:
     return [
-        Contender(OURS, lambda _: measure_ours(site, created, 1)),
-        Contender(TWO, lambda _: measure_ours(site, created, 2)),
+        Contender(OURS, lambda: measure_ours(site, created, 1)),
+        Contender(TWO, lambda: measure_ours(site, created, 2)),
         Contender(AIOHTTP, partial(measure_loop, site, "aiohttp", "aiohttp_loop.py", {})),
         Contender(CURL, partial(measure_loop, site, "pycurl", "curl_loop.py", {"parse": True})),
         Contender(CURL_ONLY, partial(measure_loop, site, "pycurl", "curl_loop.py", {"parse": False})),
@@ -108,19 +108,19 @@ def measure_ours(site: Site, created: Databases, processes: int) -> Figures:
     return speeds | {"CPU µs/feed": 1e6 * first.cpu / site.count, "MB": first.memory}
 
 
-def measure_loop(site: Site, package: str, script: str, options: dict[str, object], _: int) -> Figures:
+def measure_loop(site: Site, package: str, script: str, options: dict[str, object]) -> Figures:
     finished = run_peer(package, script, **{"file": str(site.all), "at_once": AT_ONCE, "timeout": TIMEOUT, **options})
     expect_all(finished, site.count, options.get("parse", True))
     return describe(finished, site.count)
 
 
-def measure_slow(site: Site, package: str, script: str, _: int) -> Figures:
+def measure_slow(site: Site, package: str, script: str) -> Figures:
     with TemporaryDirectory(dir=VAR) as folder:
         finished = run_few(site, package, script, folder)
     return describe(finished, site.few_count)
 
 
-def measure_reader(site: Site, package: str, script: str, _: int) -> Figures:
+def measure_reader(site: Site, package: str, script: str) -> Figures:
     """Two passes over one store: it remembers what it has seen."""
     with TemporaryDirectory(dir=VAR) as folder:
         first = run_few(site, package, script, folder)

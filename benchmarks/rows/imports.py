@@ -28,7 +28,7 @@ def open_import(vendor: str, scale: Scale) -> Iterator[Contest]:
         count = scale.pick(1_000_000, 5_000)
         file = write_list(Path(folder) / "list.txt", addresses(count))
         methods = ["executemany", *(["copy"] if vendor == "postgresql" else [])]
-        contenders = [Contender(OURS, lambda _: measure_ours(created, file, count))]
+        contenders = [Contender(OURS, lambda: measure_ours(created, file, count))]
         contenders += [Contender(RAW[method], partial(measure_raw, created, file, method)) for method in methods]
         goals = [
             Goal(f"of {RAW[method]}, {label}", figure, 0.35, against=(RAW[method],))
@@ -46,7 +46,7 @@ def measure_ours(created: Databases, file: Path, count: int) -> Figures:
     return speeds | {MEMORY: max(command.memory for command in commands)}
 
 
-def measure_raw(created: Databases, file: Path, method: str, _: int) -> Figures:
+def measure_raw(created: Databases, file: Path, method: str) -> Figures:
     with created.new() as database:
         return Project(database).inside("raw_import", file=str(file), method=method)
 

@@ -60,7 +60,7 @@ def make_row(
     def open_inside(scale: Scale) -> Iterator[Contest]:
         with databases(vendor) as created:
 
-            def measure(_: int) -> Figures:
+            def measure() -> Figures:
                 with created.new() as database:
                     return Project(database).inside(module or name, **options(scale))
 
@@ -75,7 +75,7 @@ def open_export(scale: Scale) -> Iterator[Contest]:
         sizes = (100, 500) if scale.small else (FEW, 1_000_000)
         files = [write_list(Path(folder) / f"{size}.txt", addresses(size)) for size in sizes]
 
-        def measure(_: int) -> Figures:
+        def measure() -> Figures:
             with new_project(created) as project:
                 for file in files:
                     project.create(file, "noop", "--paused")

@@ -94,9 +94,9 @@ def open_internet(scale: Scale) -> Iterator[Contest]:
         with place.serve(LATENCY):
             yield Contest(
                 [
-                    Contender(OURS, lambda _: measure_ours(place, created, 1)),
-                    Contender(TWO, lambda _: measure_ours(place, created, 2)),
-                    Contender(IDEAL, lambda _: measure_ideal(place)),
+                    Contender(OURS, lambda: measure_ours(place, created, 1)),
+                    Contender(TWO, lambda: measure_ours(place, created, 2)),
+                    Contender(IDEAL, lambda: measure_ideal(place)),
                     Contender(AIOHTTP, partial(measure_peer, place, "aiohttp", "aiohttp_loop.py", False)),
                     Contender(CURL, partial(measure_peer, place, "pycurl", "curl_loop.py", False)),
                     Contender(SCRAPY, partial(measure_peer, place, "scrapy", "scrapy_spider.py", True)),
@@ -129,7 +129,7 @@ def measure_ideal(place: Internet) -> Figures:
     return {SPEED: len(place.good) / finished.cpu, "CPU µs/feed": 1e6 * finished.cpu / len(place.good)}
 
 
-def measure_peer(place: Internet, package: str, script: str, few: bool, _: int) -> Figures:
+def measure_peer(place: Internet, package: str, script: str, few: bool) -> Figures:
     numbers, file = (place.few, place.few_file) if few else (range(place.count), place.all_file)
     finished = run_peer(place, package, script, file)
     good = sum(internet.kind_of(number) == internet.GOOD for number in numbers)
@@ -172,8 +172,8 @@ def open_latency(scale: Scale) -> Iterator[Contest]:
         with site.serve(SHORT_LATENCY):
             yield Contest(
                 [
-                    Contender(OURS, lambda _: measure_delayed(site, created, 1)),
-                    Contender(TWO, lambda _: measure_delayed(site, created, 2)),
+                    Contender(OURS, lambda: measure_delayed(site, created, 1)),
+                    Contender(TWO, lambda: measure_delayed(site, created, 2)),
                     Contender(AIOHTTP, partial(loop, "aiohttp", "aiohttp_loop.py")),
                     Contender(CURL, partial(loop, "pycurl", "curl_loop.py")),
                 ],
@@ -192,8 +192,8 @@ def measure_delayed(site: Site, created: Databases, processes: int) -> Figures:
     return describe(finished, site.count)
 
 
-def measure_delayed_loop(site: Site, package: str, script: str, number: int) -> Figures:
-    figures = measure_loop(site, package, script, {"parse": True, "at_once": SHORT_AT_ONCE}, number)
+def measure_delayed_loop(site: Site, package: str, script: str) -> Figures:
+    figures = measure_loop(site, package, script, {"parse": True, "at_once": SHORT_AT_ONCE})
     speed = next(iter(figures.values()))
     return {SPEED: speed, "of the ideal": speed / MOST}
 

@@ -31,8 +31,8 @@ def open_million(vendor: str, scale: Scale) -> Iterator[Contest]:
         seconds = 0.2 if scale.small else 5.0
         yield Contest(
             [
-                Contender(OURS, lambda _: measure(created, file, 1, seconds)),
-                Contender(TWO, lambda _: measure(created, file, 2, seconds)),
+                Contender(OURS, lambda: measure(created, file, 1, seconds)),
+                Contender(TWO, lambda: measure(created, file, 2, seconds)),
             ],
             [goal for name in (OURS, TWO) for goal in goals_of(name)],
             DIFFERS,

@@ -41,7 +41,7 @@ def open_scaling(scale: Scale) -> Iterator[Contest]:
         yield Contest(contenders, [goal], DIFFERS)
 
 
-def measure(created: Databases, folder: Path, count: int, processes: int, _: int) -> Figures:
+def measure(created: Databases, folder: Path, count: int, processes: int) -> Figures:
     with new_project(created, BATCHES_CONCURRENCY=AT_ONCE) as project:
         database = project.environment["DATABASE_URL"]
         batch = project.create(write_list(folder / "list.txt", addresses(count)), "waiting")

@@ -24,8 +24,8 @@ def open_transitions(vendor: str, scale: Scale) -> Iterator[Contest]:
     with databases(vendor) as created:
         yield Contest(
             [
-                Contender(OURS, lambda _: measure(created, sizes, by_hand=False)),
-                Contender(BY_HAND, lambda _: measure(created, few, by_hand=True)),
+                Contender(OURS, lambda: measure(created, sizes, by_hand=False)),
+                Contender(BY_HAND, lambda: measure(created, few, by_hand=True)),
             ],
             [
                 Goal(

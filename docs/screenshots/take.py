@@ -7,7 +7,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from playwright.sync_api import Browser, Page, sync_playwright
+
+from batches.tests.support.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 TARGET = ROOT / "docs" / "screenshots"
@@ -35,23 +36,18 @@ def main() -> None:
         port, feed_port = free_port(), free_port()
         os.environ |= {
             "DATABASE_URL": f"sqlite:///{directory}/screenshots.sqlite3",
-            "DEMO_PORT": str(feed_port),
+            "DEMO_PORT": feed_port,
             "DJANGO_SETTINGS_MODULE": "batchproject.settings",
             "DJANGO_SUPERUSER_PASSWORD": PASSWORD,
-            "PORT": str(port),
+            "PORT": port,
             "SECRET_KEY": secrets.token_urlsafe(50),
         }
         subprocess.run([*MANAGE, "migrate", "--verbosity=0"], check=True)
         subprocess.run([*MANAGE, "createsuperuser", "--noinput", f"--username={USER}", "--email="], check=True)
         with run_application():
-            batches = make_batches(feed_port)
+            batches = make_batches(int(feed_port))
             with launch_chromium() as browser:
                 take_all(browser, f"http://127.0.0.1:{port}", batches)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
 
 
 @contextmanager
@@ -78,7 +74,6 @@ def launch_chromium() -> Iterator[Browser]:
 
 def make_batches(feed_port: int) -> dict[str, Any]:
     """Make batches in every status, while the demo's own three are checked. Return all batches by name."""
-    sys.path.insert(0, str(ROOT))
     import django
 
     django.setup()
