@@ -48,12 +48,6 @@ def parse_body(body_class: type[Body], request: Request) -> dict[str, Any]:
     return dict(read_body(body_class, request).validated_data)
 
 
-def sum_up(outcomes: list[Any], left: int) -> dict[str, Any]:
-    """In the form of `BulkSerializer` and `AcceptedSerializer`."""
-    done = sum(outcome["code"] is None for outcome in outcomes)
-    return {"done": done, "refused": len(outcomes) - done, "left": left, "outcomes": outcomes}
-
-
 class ManagerView(IdempotentPosts):
     #: The actions that also take a form with a file.
     takes_file: frozenset[str] = frozenset()

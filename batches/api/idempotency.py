@@ -54,8 +54,6 @@ STEP = 5
 
 #: Stores what the changes of a step need before its transaction, and yields the call that makes them.
 Prepare = Callable[[Sequence[Any]], AbstractContextManager[Callable[[], list[Any]]]]
-#: Makes the answer of all outcomes.
-Finish = Callable[[list[Any], Any], Any]
 
 #: Visible ASCII. The quotes of the draft belong to the key.
 KEY = re.compile(rf"[!-~]{{1,{MAX_KEY}}}")
@@ -114,26 +112,24 @@ class IdempotentPosts(BaseView):
         except Refused as refused:  # perhaps because the same request has just done it
             return self.run_once(partial(_refuse, refused))
 
-    def run_steps_once(
-        self, select: Callable[[], tuple[Sequence[Any], Any]], prepare: Prepare, finish: Finish
-    ) -> Response:
+    def run_steps_once(self, select: Callable[[], tuple[Sequence[Any], int]], prepare: Prepare) -> Response:
         """As `run_once`, for many changes: a few of them at a time, in a transaction that also writes their outcomes.
 
-        The same request sent again continues where the first was interrupted. `select` returns all items, and what
-        else `finish` needs to make the answer of all outcomes.
+        The same request sent again continues where the first was interrupted. `select` returns the items to change, and
+        how many are left for another request.
         """
         if self.wanted is None:
-            items, rest = select()
+            items, left = select()
             with prepare(items) as run:
-                return Response(finish(run(), rest))
+                return Response(sum_up(run(), left))
         stored, is_new = unexpired(self.wanted).first(), False
         if stored is None:
-            items, rest = select()
-            self.wanted.body = json.dumps({"items": list(items), "rest": rest, "outcomes": []}, default=str)
+            items, left = select()
+            self.wanted.body = json.dumps({"items": list(items), "left": left, "outcomes": []}, default=str)
             with transaction.atomic(durable=True):
                 stored, is_new = _claim_key(self.wanted)
         while stored.status_code is None and stored.fingerprint == self.wanted.fingerprint:
-            stored = _take_step(stored, prepare, finish)
+            stored = _take_step(stored, prepare)
         return answer_of(stored) if is_new else self._replay(stored)
 
     def _replay(self, stored: StoredResponse) -> Response:
@@ -176,7 +172,7 @@ def _claim_key(wanted: StoredResponse) -> tuple[StoredResponse, bool]:
     return StoredResponse.objects.get_or_create(**key, defaults=defaults)
 
 
-def _take_step(seen: StoredResponse, prepare: Prepare, finish: Finish) -> StoredResponse:
+def _take_step(seen: StoredResponse, prepare: Prepare) -> StoredResponse:
     progress = json.loads(seen.body)
     with taking_turns(cut_log=True), prepare(progress["items"][:STEP]) as run, transaction.atomic(durable=True):
         stored = StoredResponse.objects.select_for_update(no_key=True).get(pk=seen.pk)
@@ -187,8 +183,14 @@ def _take_step(seen: StoredResponse, prepare: Prepare, finish: Finish) -> Stored
                 stored.body = Renderer().render(progress).decode()
                 stored.save(update_fields=["body"])
             else:
-                _store(stored, Response(finish(progress["outcomes"], progress["rest"])))
+                _store(stored, Response(sum_up(progress["outcomes"], progress["left"])))
     return stored
+
+
+def sum_up(outcomes: list[Any], left: int) -> dict[str, Any]:
+    """In the form of `BulkSerializer` and `AcceptedSerializer`."""
+    done = sum(outcome["code"] is None for outcome in outcomes)
+    return {"done": done, "refused": len(outcomes) - done, "left": left, "outcomes": outcomes}
 
 
 def _store(stored: StoredResponse, response: Response) -> None:

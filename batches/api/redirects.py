@@ -16,7 +16,7 @@ from batches.reports.queries import match_host
 
 from .access import ACCEPT, VIEW_REDIRECTS
 from .batch_requests import AcceptBody
-from .calls import LIST, ListViewSet, ManagerView, parse_body, sum_up
+from .calls import LIST, ListViewSet, ManagerView, parse_body
 from .filters import RedirectFilters
 from .schema import describe
 from .serializers import AcceptedSerializer, AcceptOutcomeSerializer, RedirectSerializer
@@ -44,9 +44,7 @@ class Redirects(ManagerView, ListViewSet[Redirect]):
         replaces the old one and receives its stories.
         """
         body = parse_body(AcceptBody, request)
-        return self.run_steps_once(
-            lambda: self.select(body), lambda items: nullcontext(partial(self.run, items)), sum_up
-        )
+        return self.run_steps_once(lambda: self.select(body), lambda items: nullcontext(partial(self.run, items)))
 
     def select(self, body: dict[str, Any]) -> tuple[list[tuple[int, str]], int]:
         """The IDs of the chosen redirects with their new addresses, and how many are left."""

@@ -20,7 +20,7 @@ from rest_framework.response import Response
 from rest_framework.viewsets import ViewSet
 
 from batches.models import Action, Batch
-from batches.queue.bulk import BulkResult, preparing_repeats, run_bulk, select_batches
+from batches.queue.bulk import preparing_repeats, run_bulk, select_batches
 from batches.queue.refusals import Code, Refused, require_granted
 from batches.queue.transitions import RULES
 from batches.queue.values import find_batch
@@ -41,7 +41,7 @@ from .batch_requests import (
     StartBody,
     UndoBody,
 )
-from .calls import ManagerView, OneThing, parse_body, sum_up
+from .calls import ManagerView, OneThing, parse_body
 from .conditional import make_queue_etag, matching, respond_conditionally
 from .filters import BatchFilters
 from .pagination import KeysetPagination
@@ -246,9 +246,13 @@ class BatchViewSet(ListModelMixin, OneThing[Batch]):
             in_a_transaction = self.wanted is not None and bulk_action == Action.REPEAT_BATCH
             preparing = preparing_repeats(self.manager, ids) if in_a_transaction else nullcontext()
             with preparing as prepared:
-                yield lambda: render_outcomes(run_bulk(self.manager, bulk_action, ids, prepared=prepared, **values))
+                yield lambda: self.run_bulk(bulk_action, ids, prepared=prepared, **values)
 
-        return self.run_steps_once(select, prepare, sum_up)
+        return self.run_steps_once(select, prepare)
+
+    def run_bulk(self, bulk_action: Action, ids: Sequence[object], **values: Any) -> list[Any]:
+        outcomes = run_bulk(self.manager, bulk_action, ids, **values).outcomes
+        return list(OutcomeSerializer(outcomes, many=True).data)
 
 
 class QueueViewSet(ManagerView, ViewSet):
@@ -295,7 +299,3 @@ class NothingHere(OpenView):
         if version and version not in known:
             raise NotFound(f"The API has no version {version}. Use {', '.join(known)}.")
         raise NotFound("No such address. The addresses of the API end with a slash.")
-
-
-def render_outcomes(result: BulkResult) -> list[Any]:
-    return list(OutcomeSerializer(result.outcomes, many=True).data)
