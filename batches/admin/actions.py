@@ -162,14 +162,6 @@ def undoable_changes(request: HttpRequest, action: str, after: int, last: int) -
     return [change for change in changes if can_be_undone(change)]
 
 
-def undo_selected_button(request: HttpRequest, action: Action, seen: int, address: str) -> str:
-    """The “Undo” button in the message of a bulk action, which changed batches after this log line."""
-    last = latest_line()
-    if not undoable_changes(request, action, seen, last):
-        return ""
-    return undo_html(address, action=action.value, after=seen, last=last)
-
-
 def undo_button(request: HttpRequest, batch_id: UUID, seen: int, address: str) -> str:
     """The “Undo” button in the message of the change after this log line; empty if the change cannot be undone."""
     change = changes_after(request, seen).filter(batch=batch_id).first()
@@ -245,8 +237,11 @@ class BatchAdminBase(ListAdmin):
         result = run_bulk(get_manager(request), action, ids, left, skip_idle=True, **expected)
         if action == Action.DELETE_BATCH:
             self.log_deletions(request, [outcome.before for outcome in result.outcomes if outcome.ok])
-        address = self.address_of("batch_queue_selected", Action.UNDO_CHANGE.value)
-        show_result(request, result, undo_selected_button(request, action, seen, address))
+        last, undo = latest_line(), ""
+        if undoable_changes(request, action, seen, last):
+            address = self.address_of("batch_queue_selected", Action.UNDO_CHANGE.value)
+            undo = undo_html(address, action=action.value, after=seen, last=last)
+        show_result(request, result, undo)
 
     def confirm_deletion(
         self,
