@@ -104,4 +104,7 @@ REASONS = (
 
 def stored(text: str) -> str:
     """A reason or a message of the log in the language of the page."""
-    return translate(recognise(text, REASONS))
+    try:
+        return translate(recognise(text, REASONS))
+    except RecursionError:  # it repeats a part of a template hundreds of times
+        return text

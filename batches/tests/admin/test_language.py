@@ -9,6 +9,7 @@ from django.utils import timezone, translation
 from django.utils.translation import trans_real
 
 from batches.admin import chart, display, queue_content
+from batches.admin.stored import stored
 from batches.models import Action, Batch, BatchLog, ProfileList
 from batches.queue.undo import UNDOABLE
 from batches.reports.comparison import Change
@@ -50,6 +51,11 @@ def marked(monkeypatch):
 
 def test_no_module_translates_when_it_is_imported():
     subprocess.run([sys.executable, "-c", IMPORT_ALL], check=True)
+
+
+def test_a_text_that_is_nested_too_deeply_is_shown_unchanged():
+    text = "x" + " hosts" * 600
+    assert stored(text) == text
 
 
 def test_the_log_in_words_changes_with_the_language_and_keeps_what_was_stored(marked):
