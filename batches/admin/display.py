@@ -30,9 +30,9 @@ NOTHING = "–"
 MINUTE, HOUR, DAY = 60, 3600, 86_400
 #: The unit of a relative time, from this many seconds on: 90 min is more precise than 1 h, and 36 h than one day.
 UNITS = (
-    (2 * DAY, DAY, gettext_lazy("%(count)s days ago"), gettext_lazy("in %(count)s days")),
-    (2 * HOUR, HOUR, gettext_lazy("%(count)s h ago"), gettext_lazy("in %(count)s h")),
-    (MINUTE, MINUTE, gettext_lazy("%(count)s min ago"), gettext_lazy("in %(count)s min")),
+    (2 * DAY, DAY, gettext_lazy("%(count)s days ago")),
+    (2 * HOUR, HOUR, gettext_lazy("%(count)s h ago")),
+    (MINUTE, MINUTE, gettext_lazy("%(count)s min ago")),
 )
 
 register = template.Library()
@@ -114,15 +114,13 @@ def exact(time: datetime | None) -> str:
 
 
 @register.filter
-def relative(time: datetime | None, now: datetime | None = None) -> str:
-    """How long ago, or in how long: "3 min ago", "in 2 h". It changes at most once a minute."""
-    if time is None:
-        return NOTHING
+def relative(time: datetime, now: datetime | None = None) -> str:
+    """How long ago: "3 min ago". It changes at most once a minute."""
     seconds = ((now or timezone.now()) - time).total_seconds()
-    for beginning, size, past, future in UNITS:
-        if abs(seconds) >= beginning:
-            return _as_element(time, (past if seconds > 0 else future) % {"count": number(int(abs(seconds) // size))})
-    return _as_element(time, _("just now") if seconds > 0 else _("in less than a minute"))
+    for beginning, size, text in UNITS:
+        if seconds >= beginning:
+            return _as_element(time, text % {"count": number(int(seconds // size))})
+    return _as_element(time, _("just now"))
 
 
 @register.filter
@@ -173,10 +171,8 @@ def duration(seconds: float | None) -> str:
 
 
 @register.filter
-def signed(value: float | None) -> str:
+def signed(value: float) -> str:
     """A difference: "+40", "−3", "±0"."""
-    if value is None:
-        return NOTHING
     return f"+{number(value)}" if value >= 0.5 else f"−{number(-value)}" if value <= -0.5 else "±0"
 
 

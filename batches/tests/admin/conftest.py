@@ -38,6 +38,8 @@ LIST = reverse("admin:batches_batch_changelist")
 QUEUE = reverse("admin:batches_batch_queue")
 QUEUE_LIVE = reverse("admin:batches_batch_queue_live")
 NUMBERS = count()
+#: A time of day, which has a date unless it is today's.
+TIME = r"(?:\d{4}-\d\d-\d\d )?\d\d:\d\d"
 #: The models that have a page in the admin.
 MODELS = [model for model in apps.get_app_config("batches").get_models() if admin.site.is_registered(model)]
 READ_ONLY = [model for model in MODELS if isinstance(admin.site.get_model_admin(model), ReadOnlyAdmin)]

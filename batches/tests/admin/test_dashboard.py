@@ -23,6 +23,7 @@ from ..support.factories import empty_leases, make_batch, make_list
 from .conftest import (
     QUEUE,
     SCRIPT,
+    TIME,
     batch_with,
     client_with,
     document,
@@ -40,7 +41,6 @@ pytestmark = pytest.mark.django_db
 INDEX = reverse("admin:index")
 LIVE = reverse("admin:batches_batch_dashboard_live")
 WORKERS = "//section[@aria-labelledby='workers-title']"
-TIME = r"(?:\d{4}-\d\d-\d\d )?\d\d:\d\d"
 
 
 def tiles(response):

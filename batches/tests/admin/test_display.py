@@ -51,25 +51,26 @@ def test_a_time_shows_its_date_unless_it_is_today_and_its_tooltip_shows_all(noon
 
 
 @pytest.mark.parametrize(
-    ("seconds", "ago", "ahead"),
+    ("seconds", "ago"),
     [
-        (1, "just now", "in less than a minute"),
-        (60, "1 min ago", "in 1 min"),
-        (7_199, "119 min ago", "in 119 min"),
-        (7_200, "2 h ago", "in 2 h"),
-        (172_799, "47 h ago", "in 47 h"),
-        (172_800, "2 days ago", "in 2 days"),
-        (86_400_000, "1,000 days ago", "in 1,000 days"),
+        (-7_200, "just now"),  # the clock was set back
+        (59, "just now"),
+        (60, "1 min ago"),
+        (7_199, "119 min ago"),
+        (7_200, "2 h ago"),
+        (172_799, "47 h ago"),
+        (172_800, "2 days ago"),
+        (86_400_000, "1,000 days ago"),
     ],
 )
-def test_a_relative_time_has_one_unit(noon_in_kathmandu, seconds, ago, ahead):
-    distance = timedelta(seconds=seconds)
-    assert f">{ago}</time>" in show("{{ time|relative }}", time=NOON - distance)
-    assert f">{ahead}</time>" in show("{{ time|relative:now }}", time=NOON, now=NOON - distance)
+def test_a_relative_time_has_one_unit(noon_in_kathmandu, seconds, ago):
+    time = NOON - timedelta(seconds=seconds)
+    assert f">{ago}</time>" in show("{{ time|relative }}", time=time)
+    assert f">{ago}</time>" in show("{{ time|relative:now }}", time=time, now=NOON)
 
 
 def test_a_time_that_is_missing_is_a_dash():
-    assert show("{{ a|moment }}{{ a|exact }}{{ a|clock }}{{ a|relative }}", a=None) == 4 * display.NOTHING
+    assert show("{{ a|moment }}{{ a|exact }}{{ a|clock }}", a=None) == 3 * display.NOTHING
 
 
 @pytest.mark.parametrize(

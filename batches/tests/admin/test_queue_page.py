@@ -27,6 +27,7 @@ from .conftest import (
     LIST,
     QUEUE,
     QUEUE_LIVE,
+    TIME,
     batch_with,
     document,
     facts,
@@ -38,9 +39,6 @@ from .conftest import (
 )
 
 pytestmark = pytest.mark.django_db
-
-#: A time of day, which has a date unless it is today's.
-TIME = r"(?:\d{4}-\d\d-\d\d )?\d\d:\d\d"
 
 
 def url(name, *args):
