@@ -70,7 +70,7 @@ def run(command: Sequence[object], env: Mapping[str, str] | None = None, cwd: Pa
         started = time.perf_counter()
         process = start(command, env, cwd, output, stdin)
         try:
-            with PeakMemory(process.pid) as memory:
+            with watch_memory(process.pid) as megabytes:
                 usage = wait(process)
         except BaseException:  # Ctrl-C reaches only us
             stop(process)
@@ -78,12 +78,12 @@ def run(command: Sequence[object], env: Mapping[str, str] | None = None, cwd: Pa
         seconds = time.perf_counter() - started
         output.seek(0)
         text = output.read().decode(errors="replace")
-    name = Path(str(command[0])).name if len(command) < 2 else f"{Path(str(command[0])).name} {command[1]}"
+    name = " ".join([Path(str(command[0])).name, *map(str, command[1:2])])
     if usage is None:
         raise CommandFailed(f"{name} was stopped after {seconds:.0f} s: the time of the row was over")
     if process.returncode:
         raise CommandFailed(f"{name} exited with {process.returncode}: {last_line(text)}")
-    return Finished(seconds, usage.ru_utime + usage.ru_stime, memory.megabytes, text)
+    return Finished(seconds, usage.ru_utime + usage.ru_stime, max(megabytes), text)
 
 
 def last_line(text: str) -> str:
@@ -146,30 +146,23 @@ def background(command: Sequence[object], env: Mapping[str, str] | None = None) 
             process.wait()
 
 
-class PeakMemory:
-    """Repeatedly sums the memory of a process and its descendants, without counting shared pages twice."""
+@contextmanager
+def watch_memory(pid: int) -> Iterator[list[float]]:
+    """The megabytes of a process and its descendants, again and again, without counting shared pages twice."""
+    samples: list[float] = []
+    ended = threading.Event()
 
-    def __init__(self, pid: int) -> None:
-        self._pid = pid
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self.samples: list[float] = []
+    def watch() -> None:
+        while not samples or not ended.wait(SAMPLE_SECONDS):
+            samples.append(sum(map(memory_of, family_of(pid))))
 
-    def __enter__(self) -> PeakMemory:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self._ended.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        while not self.samples or not self._ended.wait(SAMPLE_SECONDS):
-            self.samples.append(sum(map(memory_of, family_of(self._pid))))
-
-    @property
-    def megabytes(self) -> float:
-        return max(self.samples)
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield samples
+    finally:
+        ended.set()
+        thread.join()
 
 
 def family_of(pid: int) -> list[int]:

@@ -50,7 +50,10 @@ def describe_machine() -> dict[str, str]:
 def describe_versions() -> dict[str, str]:
     found = {"Python": platform.python_version(), "SQLite": sqlite3.sqlite_version, "PostgreSQL": _postgres_version()}
     found |= {name: version(name) for name in OUR_PACKAGES}
-    return found | _peer_versions() | {name: text for name, command in PROGRAMS.items() if (text := _ask(command))}
+    found |= {
+        f"{name} (of the others)" if name in OUR_PACKAGES else name: text for name, text in installed_peers().items()
+    }
+    return found | {name: text for name, command in PROGRAMS.items() if (text := _ask(command))}
 
 
 def installed_peers() -> dict[str, str]:
@@ -63,12 +66,6 @@ def installed_peers() -> dict[str, str]:
     if package.exists():
         found["graphile-worker"] = json.loads(package.read_text())["version"]
     return found
-
-
-def _peer_versions() -> dict[str, str]:
-    return {
-        f"{name} (of the others)" if name in OUR_PACKAGES else name: text for name, text in installed_peers().items()
-    }
 
 
 def _postgres_version() -> str:

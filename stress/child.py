@@ -60,7 +60,8 @@ def begin(task: Task, link: Connection, setup: Setup, *arguments: Any) -> None:
         # When the clock jumps, libfaketime gives it a deadline that the kernel refuses (EINVAL).
         time.sleep = lambda seconds: threading.Event().wait(seconds)
     os.environ["PGAPPNAME"] = task.__name__  # PostgreSQL's name for the connections of this process
-    _log_to(setup.log)
+    # To a file, so that killed workers do not clutter the terminal.
+    logging.basicConfig(filename=setup.log, format="%(asctime)s %(process)d %(levelname)s %(message)s", force=True)
     databases.use(setup.url)
     settings.BATCHES = {**settings.BATCHES, **(setup.config or {})}
     mutants.apply(setup.mutant)
@@ -74,11 +75,3 @@ def begin(task: Task, link: Connection, setup: Setup, *arguments: Any) -> None:
         raise SystemExit(1) from error
     finally:
         connections.close_all()
-
-
-def _log_to(path: Path) -> None:
-    """Log to a file, so that killed workers do not clutter the terminal."""
-    handler = logging.FileHandler(path)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(process)d %(levelname)s %(message)s"))
-    root = logging.getLogger()
-    root.handlers[:] = [handler]

@@ -363,13 +363,11 @@ class Stage:
         for batch in Batch.objects.filter(status__in=[Status.PAUSED, Status.ERROR]):
             self.manager.queue_batch(batch.pk)
         last = self.start_worker()
-        self.wait(self.is_drained, "the queue was not drained", seconds=2 * PATIENCE)
+        in_queue = Batch.objects.exclude(position=None)
+        self.wait(lambda: not in_queue.exists(), "the queue was not drained", seconds=2 * PATIENCE)
         last.signal(signal.SIGTERM)
         self.wait(lambda: last.is_over, "a worker did not stop")
         self.watch(None)
-
-    def is_drained(self) -> bool:
-        return not Batch.objects.exclude(position=None).exists()
 
     def settle(self) -> None:
         """Check the final state."""
@@ -390,7 +388,7 @@ class Stage:
             self.breach("the watcher saw nothing")
 
     def _find_unfinished(self) -> Iterator[str]:
-        statuses = watcher.statuses()
+        statuses = Counter(Batch.objects.values_list("status", flat=True))
         if set(statuses) - {Status.DONE}:
             yield f"not all batches are done: {dict(statuses)}"
         profiles = sum(Batch.objects.values_list("total_profiles", flat=True))

@@ -1,7 +1,6 @@
 """Checks the invariants every 100 ms, each time in one snapshot, from a separate process."""
 
 import time
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -9,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db import DatabaseError, InterfaceError, connection
-from django.db.models import Count, Max
+from django.db.models import Max
 
 from batches.models import COUNTER_AGGREGATES, Batch, BatchLog, BatchProfile, Channel, Lease, Partition, Queue, snapshot
 
@@ -124,7 +123,3 @@ def _ledger(batches: list[dict[str, Any]], rows: Iterable[Any]) -> Iterator[str]
         for counter in COUNTER_AGGREGATES:
             if row and row[counter] != batch[counter]:
                 yield f"batch {batch['pk']} has {counter} {batch[counter]}, but its rows say {row[counter]}"
-
-
-def statuses() -> Counter[str]:
-    return Counter(dict(Batch.objects.values_list("status").annotate(count=Count("pk")).order_by()))

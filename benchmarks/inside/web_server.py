@@ -20,7 +20,7 @@ def web_server() -> Iterator[str]:
     # Its warnings about a long queue are expected here.
     server = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     try:
-        wait_for_port(port, lambda: server.poll() is None)
+        wait_for_port(port, server)
         yield port
     finally:
         server.terminate()

@@ -63,7 +63,6 @@ class Site:
 
 @contextmanager
 def open_feeds(scale: Scale) -> Iterator[Contest]:
-    VAR.mkdir(parents=True, exist_ok=True)
     with databases("sqlite") as created, TemporaryDirectory(dir=VAR) as folder:
         site = Site(Path(folder), scale.pick(20_000, 500))
         with site.serve():

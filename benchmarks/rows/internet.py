@@ -88,7 +88,6 @@ def url_of(number: int) -> str:
 
 @contextmanager
 def open_internet(scale: Scale) -> Iterator[Contest]:
-    VAR.mkdir(parents=True, exist_ok=True)
     with databases("sqlite") as created, TemporaryDirectory(dir=VAR) as folder:
         place = Internet(Path(folder), scale.pick(20_000, 200))
         with place.serve(LATENCY):
@@ -165,7 +164,6 @@ LATENCY_DIFFERS = prose("""
 
 @contextmanager
 def open_latency(scale: Scale) -> Iterator[Contest]:
-    VAR.mkdir(parents=True, exist_ok=True)
     with databases("sqlite") as created, TemporaryDirectory(dir=VAR) as folder:
         site = Site(Path(folder), scale.pick(40_000, 500))
         loop = partial(measure_delayed_loop, site)

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks.commands import VAR, PeakMemory, background, manage
+from benchmarks.commands import VAR, background, manage, watch_memory
 from benchmarks.frame import OURS, Contender, Contest, Figures, Goal, Row, Scale, prose
 from benchmarks.lists import addresses, write_list
 from benchmarks.ours import new_project
@@ -55,12 +55,12 @@ def measure(created: Databases, file: Path, processes: int, seconds: float) -> F
         batch = project.create(file, "noop", "--paused")
         with background(manage("batchworker", f"--processes={processes}"), project.environment) as worker:
             project.inside("waiting", batch_id=warm_up)  # the worker has started
-            with PeakMemory(worker.pid) as watch:
+            with watch_memory(worker.pid) as megabytes:
                 figures = project.inside("reaction", batch_id=batch, seconds=seconds)
                 project.manage("batch", "queue", batch)
                 project.inside("waiting", batch_id=batch)
-    third = max(len(watch.samples) // 3, 1)
-    return figures | {MEMORY: watch.megabytes, GROWTH: max(watch.samples[-third:]) - max(watch.samples[:third])}
+    third = max(len(megabytes) // 3, 1)
+    return figures | {MEMORY: max(megabytes), GROWTH: max(megabytes[-third:]) - max(megabytes[:third])}
 
 
 ROWS = [

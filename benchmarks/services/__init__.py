@@ -1,6 +1,7 @@
 """Servers that a row needs, each started for it on loopback and stopped afterwards."""
 
 import socket
+import subprocess
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -8,7 +9,7 @@ from contextlib import suppress
 from benchmarks.frame import Unavailable
 
 
-def wait_for_port(port: str, is_running: Callable[[], bool]) -> None:
+def wait_for_port(port: str, server: subprocess.Popen[bytes]) -> None:
     """Return once something listens. Raises Unavailable if it ends before, or after half a minute."""
 
     def listens() -> bool:
@@ -17,12 +18,12 @@ def wait_for_port(port: str, is_running: Callable[[], bool]) -> None:
             return True
         return False
 
-    wait_until(listens, is_running)
+    wait_until(listens, server)
 
 
-def wait_until(is_ready: Callable[[], bool], is_running: Callable[[], bool]) -> None:
+def wait_until(is_ready: Callable[[], bool], server: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + 30
-    while time.monotonic() < deadline and is_running():
+    while time.monotonic() < deadline and server.poll() is None:
         if is_ready():
             return
         time.sleep(0.05)

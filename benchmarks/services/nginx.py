@@ -49,7 +49,7 @@ def nginx(folder: Path, servers: str, prefix: Sequence[str] = ()) -> Iterator[No
     with background([*prefix, binary, "-e", "stderr", "-c", configuration]) as process:
         # It writes this file when it listens.
         pid = folder / "nginx.pid"
-        wait_until(lambda: pid.exists() and bool(pid.read_text().strip()), lambda: process.poll() is None)
+        wait_until(lambda: pid.exists() and bool(pid.read_text().strip()), process)
         yield
 
 

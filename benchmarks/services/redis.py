@@ -18,5 +18,5 @@ def redis() -> Iterator[str]:
     port = free_port()
     command = ["redis-server", "--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
     with background(command) as process:
-        wait_for_port(port, lambda: process.poll() is None)
+        wait_for_port(port, process)
         yield f"redis://127.0.0.1:{port}"

@@ -100,16 +100,14 @@ class Team:
     def _wait_for_takeover(self, host: str) -> None:
         """The others take its part when they have finished theirs. The watcher sees that they continue."""
         began = time.monotonic()
-        while self._has_leases(host):
+        leases = Lease.objects.filter(worker__endswith=f":{self._workers[host].process.pid}")
+        while leases.exists():
             if time.monotonic() > began + PATIENCE:
                 self._stage.breach(f"nobody took over from {host} within {PATIENCE:.0f} s")
                 return
             self._refill()
             self._stage.listen(0.05)
         self._stage.recoveries.append(time.monotonic() - began)
-
-    def _has_leases(self, host: str) -> bool:
-        return Lease.objects.filter(worker__endswith=f":{self._workers[host].process.pid}").exists()
 
     def _wait_for_return(self, host: str) -> None:
         """Until it has recorded something, from now on."""
