@@ -16,7 +16,7 @@ from batches.checking.checkers.parse import InvalidFeed, read_thoroughly
 from batches.checking.checkers.repair import MAX_REPAIRS
 from batches.checking.checkers.stories import make_stories
 
-from .conftest import ATOM, RDF, atom, item, rss, short
+from .conftest import RDF, atom, item, rss, short
 
 ADDRESS = "http://site.example/dir/feed.xml"
 
@@ -97,7 +97,7 @@ ATOM_TITLES = atom(
 PREFIXED = '<a:entry><a:id>1</a:id><a:title>One</a:title><a:link href="/1"/></a:entry>'
 SELF_LINK = f'<a:link xmlns:a="http://www.w3.org/2005/Atom" rel="self" href="{SITE}self"/>'
 QUERY = f"{SITE}?a=1&b=2&copy=3"
-BASED = ATOM.format("<entry><id>1</id><link href='a'/></entry>").replace("<feed ", "<feed xml:base='{}' ")
+INVALID_BASE = atom("<id>1</id><link href='a'/>").replace(b"<feed ", b"<feed xml:base='http://[' ")
 #: Before and after the other elements of an item.
 BROKEN_MARKUP = [
     ("<description>a<br>b<p>c<img src=x></description>", ""), ("", "<description>a<br>b<p>c</description>"),
@@ -134,13 +134,7 @@ TITLES = {
     "<![CDATA[]]>": "",
     "x" * 600: "x" * 500,
 }
-LINKS = {
-    "http://other.example/a": "http://other.example/a",
-    "HTTPS://other.example/a": "HTTPS://other.example/a",
-    "/a": f"{SITE}a",
-    "a?b=1": f"{SITE}a?b=1",
-    "//other.example/a": "http://other.example/a",
-}
+CAPITALS = "HTTPS://other.example/a"
 NOT_LINKS = [
     "javascript:alert(1)", " JavaScript:alert(1)", "data:text/html,a", "file:///etc/passwd", "mailto:a@example.org",
     "http://[", "http:/\x7f/a", "http://site.example/" + "a" * 2000, "",
@@ -181,13 +175,12 @@ DOCUMENTS = [
     # Addresses
     *(
         (rss(f"<guid isPermaLink='false'>1</guid><link>{link}</link>"), [Story("1", "", url)])
-        for link, url in (LINKS | dict.fromkeys(NOT_LINKS, "")).items()
+        for link, url in ({CAPITALS: CAPITALS} | dict.fromkeys(NOT_LINKS, "")).items()
     ),
     (rss(f"<link>{QUERY}</link>"), [Story(QUERY, "", QUERY)]),
     (rss(f"<title>AT&T</title><link><![CDATA[{QUERY}]]></link>"), [Story(QUERY, "AT&T", QUERY)]),
     (rss(f"{SELF_LINK}<title>One</title><link>{SITE}1</link>"), [Story(f"{SITE}1", "One", f"{SITE}1")]),
-    (BASED.format("http://other.example/x/"), [Story("1", "", "http://other.example/x/a")]),
-    (BASED.format("http://["), [Story("1", "", "")]),
+    (INVALID_BASE, [Story("1", "", "")]),
     # Ids and dates
     (
         rss(*["<guid>1</guid><title>A</title>"] * 2, "", "<title/>", "<foo>bar</foo>", "<description> </description>"),
