@@ -67,14 +67,15 @@ class FeedChecker(FetchingChecker):
             fingerprint = await self._parsers.compute_fingerprint(body)
             is_known = fingerprint == profile.fingerprint
             reading = Reading() if is_known else await self._read(body, response)
-            if not reading.is_page:
+            page = reading.page
+            if page is None:
                 return make_result(response, reading, fingerprint, find_change(profile, url), moved_to)
-            if reading.feeds:
-                result = await self._fetch_declared(reading.feeds, dead)
+            if page.feeds:
+                result = await self._fetch_declared(page.feeds, dead)
                 return result._replace(moved_to=moved_to)
-            if not reading.refresh:
+            if not page.refresh:
                 raise FetchError("the page declares no feed", response.status)
-            url = reading.refresh
+            url = page.refresh
             response = await self.fetch(url)
         raise FetchError(f"redirected too many times (limit: {self.config.max_redirects})")
 

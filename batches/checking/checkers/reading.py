@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from .base import Story
 from .document import to_utf8
-from .page import is_html, read_page
+from .page import Declared, is_html, read_page
 from .parse import InvalidFeed, cut_last_item, read_quickly, read_thoroughly
 from .stories import make_stories
 
@@ -34,16 +34,10 @@ class Body(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """The result of reading a document: a feed with its stories, or a page.
-
-    `feeds` are the addresses of the feeds that the page declares, the best first. `refresh` is the address to which it
-    refreshes at once.
-    """
+    """The result of reading a document: a feed with its stories, or a page."""
 
     stories: Sequence[Story] = ()
-    is_page: bool = False
-    feeds: Sequence[str] = ()
-    refresh: str = ""
+    page: Declared | None = None
 
 
 class Unreadable(Exception):
@@ -54,8 +48,7 @@ def read(body: Body, *, thoroughly: bool) -> Reading | None:
     """Read a document. Returns None if it should be read thoroughly, which is slow. Raises Unreadable."""
     document = to_utf8(body.content, body.charset)
     if not body.is_feed and is_html(document, body.content_type):
-        declared = read_page(document, body.url, body.links, body.refresh)
-        return Reading(is_page=True, feeds=declared.feeds, refresh=declared.refresh)
+        return Reading(page=read_page(document, body.url, body.links, body.refresh))
     read_feed = read_thoroughly if thoroughly else read_quickly
     try:
         feed = read_feed(cut_last_item(document) if body.is_cut else document)

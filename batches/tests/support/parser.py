@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from batches.checking.checkers import parser_process
+from batches.checking.checkers.page import Declared
 from batches.checking.checkers.parser_process import serve
 from batches.checking.checkers.reading import Body, Reading
 
@@ -60,7 +61,7 @@ def obey(body: Body, *, thoroughly: bool) -> Reading:
     command, _, argument = body.content.decode().strip().partition(" ")
     if command in COMMANDS:
         COMMANDS[command](argument)
-    return Reading(is_page=thoroughly)
+    return Reading(page=Declared() if thoroughly else None)
 
 
 parser_process.read = obey  # type: ignore[assignment]

@@ -11,6 +11,7 @@ import pytest
 from batches.checking.checkers import parser_process
 from batches.checking.checkers import parsers as parsers_module
 from batches.checking.checkers.clock import Clock
+from batches.checking.checkers.page import Declared
 from batches.checking.checkers.parsers import MAX_BYTES_IN_LOOP, Lane, Parsers
 from batches.checking.checkers.reading import Body, Reading, Unreadable
 from batches.tests.support.feedserver import WAIT_SECONDS
@@ -59,8 +60,8 @@ async def reading(parsers, folder, **document):
 @pytest.mark.parametrize(("size", "in_process"), [(MAX_BYTES_IN_LOOP, False), (LARGE, True)])
 @with_parsers
 async def test_only_small_documents_are_read_in_the_event_loop(parsers, size, in_process, obedient, monkeypatch):
-    monkeypatch.setattr(parsers_module, "read", lambda body, thoroughly: Reading(feeds=["in the loop"]))
-    assert await parsers.read(body(size=size)) == (Reading() if in_process else Reading(feeds=["in the loop"]))
+    monkeypatch.setattr(parsers_module, "read", lambda body, thoroughly: Reading(["in the loop"]))
+    assert await parsers.read(body(size=size)) == (Reading() if in_process else Reading(["in the loop"]))
 
 
 @pytest.mark.parametrize(("seconds_at_once", "turns"), [(WAIT_SECONDS, 1), (-1.0, 3)])
@@ -81,7 +82,7 @@ async def test_small_documents_are_read_in_series_with_pauses_for_others(parsers
 @with_parsers
 async def test_a_document_is_read_thoroughly_in_a_process_whatever_its_size(parsers, obedient, monkeypatch):
     monkeypatch.setattr(parsers_module, "read", lambda body, thoroughly: None)
-    assert await parsers.read(body(size=10)) == Reading(is_page=True)
+    assert await parsers.read(body(size=10)) == Reading(page=Declared())
 
 
 def test_a_large_feed_and_a_large_page_are_read_as_small_ones_are(server):
