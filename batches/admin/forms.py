@@ -124,6 +124,11 @@ class ContentForm(forms.Form):
         label=gettext_lazy("or addresses"),
         widget=widgets.AdminTextareaWidget(attrs={"rows": 8, "spellcheck": "false"}),
     )
+    strict = forms.BooleanField(
+        required=False,
+        label=gettext_lazy("Strict"),
+        help_text=gettext_lazy("Add nothing if any line is not a valid address."),
+    )
 
     imported: ImportResult
     rejects: Sequence[Reject] = ()
@@ -146,8 +151,11 @@ class ContentForm(forms.Form):
         if not source and not text.strip():
             raise forms.ValidationError(_("The list is empty. Choose a file or paste addresses."))
         try:
-            content = source or text.encode("utf-8", "surrogatepass")
-            self.imported = read_profiles(content, filename=source.name if source else "")
+            self.imported = read_profiles(
+                source or text.encode("utf-8", "surrogatepass"),
+                filename=source.name if source else "",
+                strict=self.cleaned_data["strict"],
+            )
             self.rejects = self.imported.rejects
         except InvalidList as error:
             self.rejects = error.rejects
@@ -180,7 +188,7 @@ class AddBatchForm(NewBatchForm, ContentForm):
         help_text=gettext_lazy("To check these profiles again, and to edit them."),
     )
 
-    field_order = ("name", "priority", "checker", "file", "addresses", "queue", "keep", "count_first")
+    field_order = ("name", "priority", "checker", "file", "addresses", "queue", "keep", "count_first", "strict")
 
 
 class ListImportForm(ContentForm):
@@ -195,7 +203,7 @@ class ListImportForm(ContentForm):
         choices=What.choices, initial=What.ADD, widget=widgets.AdminRadioSelect, label=gettext_lazy("What to do")
     )
 
-    field_order = ("what", "file", "addresses")
+    field_order = ("what", "file", "addresses", "strict")
 
 
 def text_of(source: Any) -> str | None:

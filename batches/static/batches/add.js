@@ -5,7 +5,7 @@
     const byId = id => document.getElementById(id);
     const form = byId("batch_form"), text = byId("id_addresses");
     const status = byId("add-status"), texts = status.dataset; // in the reader's language
-    const LIST = ["file", "addresses"]; // fields that change the preview
+    const LIST = ["file", "addresses", "strict"]; // fields that change the preview
     let request = 0, isAdding = false;
 
     function say(sentence, isNote = false) {

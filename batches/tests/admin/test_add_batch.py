@@ -110,6 +110,7 @@ def test_a_pasted_line_with_nul_or_a_lone_surrogate_is_skipped(client):
         ({}, "The list is empty. Choose a file or paste addresses."),
         ({"addresses": " \n "}, "The list is empty. Choose a file or paste addresses."),
         ({"addresses": ONE, "file": (ONE.encode(), "a.txt")}, "not both"),
+        ({"file": (b"https://example.org/1\nnonsense\n", "a.txt"), "strict": "on"}, "line 2"),
         ({"addresses": "nonsense"}, "The list has no valid address"),
         ({"addresses": ONE, "name": ""}, "required"),
         ({"addresses": ONE, "name": "\u2003"}, "required"),
@@ -183,18 +184,18 @@ def test_a_preview_lists_the_first_rejected_lines_and_counts_the_rest(client):
     assert SCRIPT not in html
 
 
-@pytest.mark.parametrize("valid", [[], [ONE]])
+@pytest.mark.parametrize("strict", [{}, {"strict": "on"}])
 @pytest.mark.parametrize("page", ["add", "import"])
-def test_all_rejected_lines_can_be_downloaded_and_nothing_is_stored(client, page, valid):
+def test_all_rejected_lines_can_be_downloaded_and_nothing_is_stored(client, page, strict):
     """The form brings the list along once more, so the server keeps no file."""
     lines = [f"=cmd {number}" for number in range(1, 31)]
     address = ADD if page == "add" else page_of(make_list(), "import")
-    content = upload("\n".join(lines + valid).encode())
+    content = upload("\n".join([*lines, ONE]).encode())
     before = Profile.objects.count()
-    html = text_of(client.post(address, fill(file=content, what="add", preview="Preview")))
+    html = text_of(client.post(address, fill(file=content, what="add", preview="Preview", **strict)))
     assert 'name="rejected" value="Download 30 rejected lines"' in html
     content.seek(0)
-    response = client.post(address, fill(file=content, what="add", rejected="Download"))
+    response = client.post(address, fill(file=content, what="add", rejected="Download", **strict))
     assert response["Content-Disposition"] == 'attachment; filename="rejected lines.csv"'
     header, *rows = b"".join(response.streaming_content).decode().splitlines()
     assert header == "line,text,reason"

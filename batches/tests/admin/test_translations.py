@@ -113,7 +113,7 @@ def act_on_many(client, rows):
 
 def fill_forms(client, rows):
     yield "an empty batch", client.post(ADD, {})
-    yield "faults in all lines", preview(client, addresses="the list\nftp://example.org")
+    yield "faults in all lines", preview(client, addresses="the list\nftp://example.org", strict="on")
     yield "a preview", preview(client, addresses="https://example.org/a\nthe list\nhttps://example.org/a", keep="on")
     yield "an added batch", add(client, addresses="https://example.org/b\nthe list")
     for row in (rows.profilelist, rows.webhook, rows.subscription, rows.listfeed, rows.accesstoken):
