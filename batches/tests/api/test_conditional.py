@@ -45,7 +45,6 @@ def queued():
 
 
 def set_heartbeat(ago):
-    """Set the time of the worker's last heartbeat."""
     age_workers(ago)
     return Lease.objects.update(lease_at=Now() - ago)
 
@@ -190,7 +189,5 @@ def test_another_authentication_backend_can_forbid(viewer, settings):
 
 
 class Forbids:
-    """A backend that forbids everything."""
-
     def has_perm(self, user, permission, obj=None):
         raise PermissionDenied

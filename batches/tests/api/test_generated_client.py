@@ -47,7 +47,6 @@ def connected(package, site):
 
 
 def call(name):
-    """The generated function of an operation."""
     return import_module(f"batches_client.api.{name.partition('_')[0]}.{name}").sync
 
 

@@ -31,7 +31,6 @@ def clock(monkeypatch, settings):
 
 @pytest.fixture(autouse=True)
 def hashed(monkeypatch):
-    """The passwords that were hashed."""
     passwords = []
     check = User.check_password
     monkeypatch.setattr(User, "check_password", lambda user, raw: passwords.append(raw) or check(user, raw))

@@ -52,11 +52,6 @@ def assert_nothing_stored(models=(Batch, BatchProfile, BatchLog, Profile, Stored
     assert [model.__name__ for model in models if model._base_manager.exists()] == []
 
 
-def assert_made():
-    """One batch, whole."""
-    assert Batch.objects.get().total_profiles == BatchProfile.objects.count() == Profile.objects.count() == COUNT
-
-
 @pytest.fixture
 def small_limits(settings, monkeypatch):
     """Limits a form to 50 KB and a text to 10 KB instead of 201 MB and 20 MB, and forbids temporary files."""
@@ -201,4 +196,4 @@ def test_an_interrupted_upload_leaves_nothing(tmp_path, monkeypatch):
             assert connected.recv(100).startswith(b"HTTP/1.1 201")
         wait_until(lambda: not server.active_channels and not open_in(tmp_path))
         assert os.listdir(tmp_path) == []
-    assert_made()
+    assert Batch.objects.get().total_profiles == BatchProfile.objects.count() == Profile.objects.count() == COUNT
