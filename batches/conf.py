@@ -1,6 +1,5 @@
 """The settings of the app: the `BATCHES` dictionary of the Django settings, with the defaults below."""
 
-import math
 import os
 import re
 import sys
@@ -32,6 +31,8 @@ ZERO_ALLOWED = frozenset(
 #: The cores that this process can use: in a container, fewer than the machine has.
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
+#: Of seconds, 31 years: so that a time after them is in the calendar. More than that is a mistake.
+MAX_NUMBER = 1_000_000_000
 #: Minimum characters of a secret.
 MIN_TOKEN = 20
 RANDOM_TEXT = "python3 -c 'import secrets; print(secrets.token_urlsafe())'"
@@ -245,7 +246,7 @@ def _parse(name: str, text: str, kind: type) -> Any:
         if kind is tuple:
             return tuple(items)
         value = kind(text)
-        if kind is float and not math.isfinite(value):  # with "nan" every comparison is false, and "inf" never ends
+        if kind is float and not abs(value) <= MAX_NUMBER:  # nor "nan", with which every comparison is false
             raise ValueError
         return value
     except ValueError as error:
@@ -260,7 +261,7 @@ def _find_form(name: str, value: Any) -> str:
     if kind in {int, float}:
         sign = "≥" if name in ZERO_ALLOWED else ">"
         is_valid = _is_number(value, kind) and (value > 0 or (value == 0 and name in ZERO_ALLOWED))
-        return "" if is_valid else f"a {'whole ' if kind is int else ''}number {sign} 0"
+        return "" if is_valid else f"a {'whole ' if kind is int else ''}number {sign} 0, at most {MAX_NUMBER:,}"
     expected, form = KINDS[kind]
     if not isinstance(value, expected):
         return form
@@ -269,7 +270,7 @@ def _find_form(name: str, value: Any) -> str:
 
 
 def _is_number(value: object, kind: type[int | float]) -> bool:
-    return isinstance(value, (int, kind)) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, (int, kind)) and not isinstance(value, bool) and value <= MAX_NUMBER
 
 
 def _succeeds(function: Callable[[Any], object], value: object) -> bool:

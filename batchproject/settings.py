@@ -113,7 +113,7 @@ SQLITE_OPTIONS = {
 # machine) loses its connection and its locks when its lease expires: the next worker can then take over. The
 # longest statement, recounting millions of rows, takes seconds. A dead network is noticed within a minute.
 # `?options=…` and similar parameters in DATABASE_URL override these.
-IDLE_MS = max(1, round(config_from_mapping(BATCHES).lease_seconds * 1000))
+IDLE_MS = min(max(1, round(config_from_mapping(BATCHES).lease_seconds * 1000)), 2**31 - 1)  # its largest value
 POSTGRESQL_OPTIONS = {
     "options": f"-c lock_timeout=20s -c idle_in_transaction_session_timeout={IDLE_MS}ms -c statement_timeout=600s",
     "connect_timeout": 10,

@@ -22,6 +22,7 @@ from batches.text import clean_text, format_duration
         ("TIMEOUT", "20", "Use a number > 0"),
         ("LEASE_SECONDS", float("nan"), "Use a number > 0"),
         ("POLL_SECONDS", float("inf"), "Use a number > 0"),
+        ("LONGEST_REST", 1e12, "Use a number > 0, at most 1,000,000,000"),
         ("RETRIES", True, "Use a whole number ≥ 0"),
         ("PROCESSES", 0, "Use a whole number > 0"),
         ("ALLOWED_NETWORKS", ["10.0.0.0/33"], "Use CIDR notation such as '10.0.0.0/8'"),
@@ -108,6 +109,7 @@ def test_an_old_name_of_a_limit_is_refused_with_the_new_one(name):
         ("BATCHES_CONCURRENCY", "many", "a whole number"),
         ("BATCHES_CHECKERS", "nothing", "name=dotted.path.Class"),
         ("BATCHES_LEASE_SECONDS", "nan", "a number"),
+        ("BATCHES_LONGEST_REST", "1e12", "a number"),
         ("BATCHES_TIMEOUT", "inf", "a number"),
     ],
 )
