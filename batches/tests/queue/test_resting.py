@@ -217,21 +217,6 @@ def test_a_run_that_somebody_starts_checks_all(press, manager, clock):
     assert row_statuses(manager.run_list(press.pk)) == ["pending"] * 3
 
 
-@pytest.mark.slow
-def test_a_site_that_dies_is_checked_more_and_more_rarely_but_at_least_once_a_week(press, clock):
-    checked = []
-    for day in range(1, 40):
-        batch = run_due(clock, day)
-        run = claim()
-        gone = Profile.objects.get(url=urls(1)[0])
-        pending = set(batch.profiles.filter(status="pending").values_list("profile_id", flat=True))
-        checked += [day] if gone.pk in pending else []
-        record(run, [(pk, failed() if pk == gone.pk else ok()) for pk in pending])
-        assert BatchManager().finish_run(batch.pk, run.run_token)
-    assert checked == [1, 2, 3, 4, 5, 6, 8, 12, 19, 26, 33]
-    assert_sound()
-
-
 #: The results of the first and the last of three profiles, a call, and then the rows, and how many are completed and
 #: skipped.
 CALLS = {

@@ -12,8 +12,7 @@ from batches.batch_manager import BatchManager
 from batches.models import Queue, Worker
 from batches.queue.workers import INTERVAL, KEPT, end_worker, note_worker, start_worker
 from batches.reports.workers import list_workers
-from batches.tests.support.factories import age_workers, make_batch
-from batches.tests.support.factories import claim as claim_run
+from batches.tests.support.factories import age_workers
 from batches.tests.support.processes import WAIT_SECONDS, wait_until
 from batches.tests.support.threads import in_thread
 
@@ -40,14 +39,6 @@ def test_a_heartbeat_is_written_at_most_once_in_a_few_seconds(settings):
     assert writes(note_worker, "it") == 1
     age_workers(-timedelta(days=1))  # the clock was set back
     assert writes(note_worker, "it") == 1
-
-
-def test_renewing_a_lease_is_a_heartbeat_too():
-    make_batch("it", 3)
-    run = claim_run("busy")
-    age_workers(timedelta(hours=1))
-    assert BatchManager().renew_lease(run.batch.pk, run.run_token)
-    assert names() == [("busy", True)]
 
 
 def test_a_worker_that_ends_in_order_is_gone_and_not_missed_but_its_last_heartbeat_stays():

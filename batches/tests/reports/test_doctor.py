@@ -298,17 +298,6 @@ def test_a_list_that_is_deleted_during_the_repair_needs_none(monkeypatch):
     assert BatchManager().repair_rows() == 0
 
 
-def test_an_interrupted_deletion_is_completed(monkeypatch):
-    batch = make_batch("deleted", 3)
-    monkeypatch.setattr(BatchManager, "purge_deleted", lambda self: None)
-    assert BatchManager().delete_batch(batch.pk)
-    BatchProfile.objects.filter(batch=batch).first().delete()
-    assert messages() == ["The deletion of 1 batch is not complete."]
-    monkeypatch.undo()
-    assert_is_repaired()
-    assert not BatchProfile.objects.exists()
-
-
 # -- The command -------------------------------------------------------------------------------------------------------
 
 
