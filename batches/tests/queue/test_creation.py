@@ -81,15 +81,6 @@ def test_profiles_can_be_texts_imported_addresses_or_profiles_and_duplicates_are
     assert known.etag == '"1"'
 
 
-def test_the_rows_have_the_order_of_the_list_even_if_some_profiles_are_known(manager, monkeypatch):
-    monkeypatch.setattr(contents, "INSERT_CHUNK", 7)
-    wanted = shuffled(40, seed=1)
-    manager.create_batch("Some are known", wanted[10:20])
-    batch = manager.create_batch("All", iter(wanted))
-    assert urls_of(batch) == wanted
-    assert batch.total_profiles == 40
-
-
 @pytest.mark.parametrize(
     "together",
     [pytest.param(7, marks=pytest.mark.django_db(transaction=True)), 40],

@@ -163,16 +163,6 @@ def test_a_failed_edit_is_removed_at_once(edit, found, manager, at_each_staged_c
     assert_settled(found)
 
 
-def test_a_long_edit_that_changes_nothing_leaves_no_trace(found, manager, at_each_chunk):
-    at_each_chunk(lambda: None)
-    lines = BatchLog.objects.count()
-    assert manager.add_profiles(found.pk, urls(12)) == ListChange(unchanged=12)
-    assert manager.remove_profiles(found.pk, urls(30)[12:]) == ListChange(unchanged=12)
-    assert manager.sync_list(found.pk, urls(12)) == ListChange(unchanged=12)
-    assert (BatchLog.objects.count(), ProfileList.objects.get().version) == (lines, 1)
-    assert_settled(found)
-
-
 def test_a_long_edit_that_was_decided_from_an_older_version_is_refused(found, manager, at_each_chunk):
     at_each_chunk(lambda: None)
     with manager.preparing_sync(found.pk, urls(30)[6:], True, expected_version=1) as reveal:

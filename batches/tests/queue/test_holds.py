@@ -75,13 +75,6 @@ def test_a_worker_releases_it_when_its_end_has_come_and_continues(manager, end_t
     assert (line.actor, line.channel, line.message) == ("the worker", "worker", "The end of the hold has come.")
 
 
-def test_after_its_end_somebody_can_start_a_batch_before_a_worker_comes(manager, end_the_hold):
-    batch = make_batch()
-    assert manager.hold_queue("Quiet hours", in_an_hour())
-    end_the_hold()
-    assert manager.start_batch(batch.pk)
-
-
 @pytest.mark.parametrize(
     "until",
     [datetime(2020, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, tzinfo=UTC), datetime(2999, 1, 1), "tomorrow", 5],

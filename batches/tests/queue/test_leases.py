@@ -166,16 +166,6 @@ def test_a_heartbeat_keeps_the_run_and_is_not_logged(beat, manager):
     assert BatchLog.objects.count() == lines
 
 
-def test_a_token_of_another_batch_is_fenced(manager):
-    other = start_run(make_batch("other"))
-    assert manager.pause_batch(other.batch.pk)
-    run = start_run(make_batch("it", 1))
-    with unchanged():
-        assert manager.renew_lease(run.batch.pk, other.run_token).code == Code.FENCED
-        assert manager.renew_lease(other.batch.pk, run.run_token).code == Code.FENCED
-        assert manager.record_results(other.batch.pk, run.run_token, []).code == Code.FENCED
-
-
 @pytest.mark.parametrize("held", [False, True])
 def test_a_batch_with_too_many_takeovers_goes_to_error_and_the_next_one_starts_unless_the_queue_is_held(held, manager):
     batch, following = make_batch("poison", 2), make_batch("next")

@@ -5,7 +5,6 @@ The replaced results are kept as earlier checks.
 
 import pytest
 from django.db import connection, transaction
-from django.test.utils import CaptureQueriesContext
 
 from batches import batch_manager
 from batches.batch_manager import BatchManager
@@ -144,18 +143,6 @@ def test_a_deleted_one_is_not_reset_but_purged(case, done, manager, at_each_rese
     at_each_reset(lambda: manager.delete_batch(done.pk))
     assert case[0](manager, done.pk) is True
     assert not Batch.everything.exists()
-
-
-@pytest.mark.usefixtures("at_each_reset")
-def test_under_the_lock_of_the_queue_a_bounded_number_of_rows_is_written(case, done, manager):
-    with CaptureQueriesContext(connection) as captured, transaction.atomic():
-        assert case[0](manager, done.pk)
-        written = row_statuses(done)
-        transaction.set_rollback(True)
-    before = ["ok", "failed"] * 4
-    assert written == case[1][:3] + before[3:]
-    updates = [query["sql"] for query in captured if 'UPDATE "batches_batchprofile"' in query["sql"]]
-    assert len(updates) == 1
 
 
 # Rechecking some of the failed profiles
@@ -317,14 +304,3 @@ def test_a_chosen_profile_that_is_ok_by_now_is_not_checked_again(mixed, manager,
     assert manager.retry_failed(mixed.pk, profiles=list(chosen))
     assert last_line().message == "retrying 1 failed profile that somebody chose"
     assert_consistent()
-
-
-def test_earlier_checks_go_with_their_batch_and_with_their_profile(mixed, manager):
-    assert manager.retry_failed(mixed.pk)
-    other = Attempt.objects.get(error="odd")
-    assert manager.forget_profile(other.profile_id)
-    assert sorted(Attempt.objects.values_list("error", flat=True)) == ["gone", "gone", "slow", "slow", "slow"]
-    assert_consistent()
-    assert manager.delete_batch(mixed.pk)
-    assert not Attempt.objects.exists()
-    assert_sound()
