@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from uuid import UUID, uuid4
 
 from django.db import DatabaseError, transaction
-from django.db.models import F, QuerySet
+from django.db.models import F
 from django.db.models.functions import Now
 
 from batches.models import NO_EDITION, ListProfile, ProfileList
@@ -117,16 +117,12 @@ def settle(list_id: UUID) -> None:
     last, has_more = 0, editor is not None
     while has_more:
         # Search without a lock: until the list is settled, its rows do not change, and no other edit has this editor.
-        ids = list(_find_unsettled(list_id).filter(pk__gt=last).values_list("pk", flat=True)[:SETTLE_CHUNK])
+        rows = ListProfile.everything.filter(list=list_id, pk__gt=last).order_by("pk")
+        unsettled = rows.exclude(first_edition__lte=F("list__edition"), last_edition=NO_EDITION)
+        ids = list(unsettled.values_list("pk", flat=True)[:SETTLE_CHUNK])
         with taking_turns(cut_log=True):
             has_more = _settle_rows(list_id, editor, ids)
         last = ids[-1] if ids else last
-
-
-def _find_unsettled(list_id: UUID) -> QuerySet[ListProfile]:
-    now = F("list__edition")
-    rows = ListProfile.everything.filter(list=list_id)
-    return rows.exclude(first_edition__lte=now, last_edition=NO_EDITION).order_by("pk")
 
 
 def _settle_rows(list_id: UUID, editor: UUID | None, ids: list[int]) -> bool:

@@ -27,7 +27,19 @@ def remember_hosts(notes: Sequence[HostNote]) -> None:
     """
     wishes = {note.name: note for note in notes if note.pause_seconds or note.interval or note.refusals}
     well = [note.name for note in notes if note.name not in wishes]
-    rows = [make_row(wishes[name]) for name in sorted(wishes) if len(name) <= MAX_HOST]
+    rows = [
+        # By the database's clock, since the next run may be on another machine.
+        Host(
+            name=name,
+            not_before=Now() + timedelta(seconds=note.pause_seconds),
+            interval=note.interval,
+            refusals=note.refusals,
+            last_status=note.last_status,
+            noted_at=Now(),
+        )
+        for name, note in sorted(wishes.items())
+        if len(name) <= MAX_HOST
+    ]
     for start in range(0, len(well), CHUNK):
         with transaction.atomic():
             idle = Host.objects.filter(name__in=well[start : start + CHUNK]).select_for_update(skip_locked=True)
@@ -38,19 +50,6 @@ def remember_hosts(notes: Sequence[HostNote]) -> None:
         update_conflicts=True,
         unique_fields=["name"],
         update_fields=["not_before", "interval", "refusals", "last_status", "noted_at"],
-    )
-
-
-def make_row(note: HostNote) -> Host:
-    """The row of a host, with times by the database's clock: the next run may be on another machine."""
-    not_before = Now() + timedelta(seconds=note.pause_seconds)
-    return Host(
-        name=note.name,
-        not_before=not_before,
-        interval=note.interval,
-        refusals=note.refusals,
-        last_status=note.last_status,
-        noted_at=Now(),
     )
 
 

@@ -51,7 +51,15 @@ class Check:
 def fetch_history(profile: Profile, limit: int) -> list[Check]:
     """The latest checks, newest first, with their stories, in three queries."""
     checks = fetch_checks(profile, limit)
-    _add_stories(profile, checks)
+    # A story is added to the check that found it, which was recorded at the same moment, or to the latest one of its
+    # batch.
+    latest: dict[UUID | None, Check] = {check.batch_id: check for check in reversed(checks)}
+    exact: dict[Any, Check] = {(check.batch_id, check.checked_at): check for check in checks}
+    new = StoryResult.objects.new().filter(profile=profile).newest_first().select_related(None)
+    for story in new[:LATEST_STORIES]:
+        check = exact.get((story.batch_id, story.found_at)) or latest.get(story.batch_id)
+        if check is not None:
+            check.stories.append(story)
     return checks
 
 
@@ -84,16 +92,3 @@ def _fetch(found: QuerySet[Any], limit: int) -> Iterable[Any]:
     moment = Coalesce("checked_at", F("checked_at"), output_field=DateTimeField())
     shown = found.filter(batch__deleted_at=None, checked_at__isnull=False).select_related("batch")
     return shown.only("batch__name", *Attempt.RESULT).order_by(moment.desc(), "-pk")[:limit]
-
-
-def _add_stories(profile: Profile, checks: list[Check]) -> None:
-    """Add stories to the check that found them, which was recorded at the same moment, or to the latest one of their
-    batch.
-    """
-    latest: dict[UUID | None, Check] = {check.batch_id: check for check in reversed(checks)}
-    exact: dict[Any, Check] = {(check.batch_id, check.checked_at): check for check in checks}
-    new = StoryResult.objects.new().filter(profile=profile).newest_first().select_related(None)
-    for story in new[:LATEST_STORIES]:
-        check = exact.get((story.batch_id, story.found_at)) or latest.get(story.batch_id)
-        if check is not None:
-            check.stories.append(story)
