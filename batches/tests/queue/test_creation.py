@@ -9,7 +9,6 @@ import pytest
 from django.db import DatabaseError, IntegrityError, connection, transaction
 from django.utils import timezone
 
-from batches.batch_manager import BatchManager
 from batches.lists.imports import ProfileAddress
 from batches.models import Batch, BatchLog, Profile, Queue
 from batches.queue import contents
@@ -27,7 +26,6 @@ from batches.tests.support.factories import (
     values_of,
     waiting_names,
 )
-from batches.tests.support.threads import run_in_threads
 
 pytestmark = pytest.mark.django_db
 
@@ -137,15 +135,6 @@ def test_a_second_batch_with_the_same_id_is_refused_even_if_the_first_is_being_d
             again = manager.create_batch("Other news", urls(3), id=ID)
             assert again == Refusal(Code.ALREADY_EXISTS, "“News” already has this ID. Nothing was added.")
         Batch.objects.update(deleted_at=timezone.now())
-
-
-@pytest.mark.django_db(transaction=True)
-def test_one_of_parallel_calls_with_the_same_id_creates_the_batch():
-    answers = run_in_threads([lambda: BatchManager().create_batch("News", urls(200), id=ID)] * 4)
-    assert sum(bool(answer) for answer in answers) == 1
-    assert {answer.code for answer in answers if not answer} == {Code.ALREADY_EXISTS}
-    assert Batch.objects.get().total_profiles == 200
-    assert_consistent()
 
 
 @pytest.mark.parametrize("name", ["x" * 200, "\u200bx", "👩\u200d🚀", "ש\u200f", "é", "\ue000", "–"])

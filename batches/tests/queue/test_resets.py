@@ -9,7 +9,7 @@ from django.db import connection, transaction
 from batches import batch_manager
 from batches.batch_manager import BatchManager
 from batches.limits import MAX_BULK, MAX_ID, MAX_REASONS
-from batches.models import Attempt, Batch, BatchProfile
+from batches.models import Attempt, Batch
 from batches.queue import resets
 from batches.queue.refusals import Code
 from batches.reports.doctor import diagnose
@@ -22,7 +22,6 @@ from batches.tests.support.factories import (
     claim,
     counters,
     failed,
-    last_line,
     make_batch,
     ok,
     profile_ids,
@@ -287,20 +286,3 @@ def test_a_choice_without_failed_profiles_is_refused_and_changes_nothing(choice,
     with unchanged():
         assert manager.retry_failed(mixed.pk, **choice).code == code
     assert manager.retry_failed("nonsense", **choice).code in {Code.NOT_FOUND, Code.BAD_VALUE}
-
-
-def test_a_chosen_profile_that_is_ok_by_now_is_not_checked_again(mixed, manager, monkeypatch):
-    """Between the look at the rows and the lock of the queue."""
-    look = batch_manager.choose_failed
-
-    def look_and_wait(*args):
-        found = look(*args)
-        BatchProfile.objects.filter(batch=mixed, error="gone").update(status="ok", error="")
-        Batch.objects.filter(pk=mixed.pk).update(successful_checks=4, failed_checks=4)
-        return found
-
-    monkeypatch.setattr(batch_manager, "choose_failed", look_and_wait)
-    chosen = mixed.profiles.filter(error__in=["gone", "odd"]).values_list("profile", flat=True)
-    assert manager.retry_failed(mixed.pk, profiles=list(chosen))
-    assert last_line().message == "retrying 1 failed profile that somebody chose"
-    assert_consistent()
