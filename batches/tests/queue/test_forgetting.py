@@ -40,7 +40,7 @@ from batches.tests.support.factories import (
     urls_of,
 )
 from batches.tests.support.tables import every_table
-from batches.tests.support.threads import TIMEOUT, Gate, in_thread, run_in_threads, wait_for_lock
+from batches.tests.support.threads import TIMEOUT, Gate, in_thread, wait_for_lock
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -401,14 +401,3 @@ def test_it_is_refused_when_others_store_it_again_and_again(manager, monkeypatch
     monkeypatch.setattr(BatchManager, "_forget_in", lambda *arguments: None)
     assert manager.forget_profile(Profile.objects.get().pk).code == Code.BEING_ADDED
     assert_sound()
-
-
-def test_one_of_parallel_calls_forgets_it(rounds):
-    for _ in rounds():
-        for _ in range(3):
-            make_batch("it", 3)
-        ours = Profile.objects.get(url=OURS)
-        answers = run_in_threads([lambda ours=ours: BatchManager().forget_profile(ours.pk)] * 3)
-        assert {True if answer else answer.code for answer in answers} <= {True, Code.NOT_FOUND}
-        assert sum(map(bool, answers)) == 1
-        assert_sound()

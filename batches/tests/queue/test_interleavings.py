@@ -158,6 +158,7 @@ def outcome(*answers):
         ("remove", "forget"),
         ("record", "forget"),
         ("forget", "record"),
+        ("forget", "forget"),
         ("forget", "interrupt"),
         ("remove", "correct"),
         ("correct", "correct otherwise"),

@@ -99,13 +99,6 @@ def test_the_numbers_never_change():
     assert [partition_of(address) for address in addresses] == [223, 55, 14, 35]
 
 
-def test_addresses_of_many_domains_spread_evenly():
-    numbers = [partition_of(f"https://blog{number}.example/") for number in range(PARTITIONS * 40)]
-    counts = [numbers.count(number) for number in range(PARTITIONS)]
-    assert min(counts) > 15
-    assert max(counts) < 75
-
-
 @pytest.mark.parametrize(("rows", "total", "partitions"), [(3, 3, 3), (0, 0, 0), (3, FEW_ROWS + 1, PARTITIONS)])
 def test_a_small_batch_has_the_partitions_of_its_rows_and_a_large_one_all(rows, total, partitions):
     batch = of_domains(rows)
