@@ -160,17 +160,6 @@ class Batch(models.Model):
                 violation_error_message=_("The counters do not add up."),
             ),
             models.CheckConstraint(
-                name="batch_counters_not_negative",
-                condition=Q(
-                    total_profiles__gte=0,
-                    completed_profiles__gte=0,
-                    successful_checks__gte=0,
-                    failed_checks__gte=0,
-                    skipped_profiles__gte=0,
-                    stories_found__gte=0,
-                ),
-            ),
-            models.CheckConstraint(
                 name="batch_reset_has_a_place",
                 condition=Q(reset_since__isnull=True, reset_reasons__isnull=True) | Q(reset_after__isnull=False),
             ),

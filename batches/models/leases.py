@@ -43,14 +43,6 @@ class Lease(models.Model):
 
     objects = models.Manager.from_queryset(LeaseQuerySet)()
 
-    class Meta:
-        constraints = [
-            models.CheckConstraint(
-                name="lease_counters_not_negative",
-                condition=Q(successful_checks__gte=0, failed_checks__gte=0, stories_found__gte=0),
-            ),
-        ]
-
     def __str__(self) -> str:
         return f"{self.batch_id} by {self.worker}"
 
