@@ -16,8 +16,9 @@ from batches import batch_manager
 from batches.checking import partitions
 from batches.checking.checkers import slots
 from batches.limits import PARTITIONS
-from batches.models import BatchProfile, BatchQuerySet, EndedLease, Lease, Queue
-from batches.queue import leases, results, worker_calls, writer
+from batches.models import BatchProfile, BatchQuerySet, Lease, Queue
+from batches.queue import leases, loans, results, worker_calls, writer
+from batches.queue import partitions as queue_partitions
 
 SCAN = partitions.Scan
 
@@ -82,7 +83,8 @@ def _no_loans() -> None:
 
 
 def _forget_checks_under_way() -> None:
-    EndedLease.objects.under_way = EndedLease.objects.none
+    for module in (queue_partitions, loans):
+        module.numbers_under_way = set
 
 
 def _default_transactions() -> None:
