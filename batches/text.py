@@ -154,6 +154,13 @@ def recognise(text: str, templates: tuple[str, ...]) -> str:
     return text
 
 
+def is_whole(text: object) -> bool:
+    """Whether no words of a recognised text would stay in English, where they can be in the wrong place."""
+    if isinstance(text, Sentence):
+        return all(map(is_whole, text._values.values()))
+    return not any(map(str.isalpha, str(text)))
+
+
 @cache
 def compile_all(templates: tuple[str, ...]) -> list[tuple[str, re.Pattern[str]]]:
     def as_group(found: re.Match[str]) -> str:

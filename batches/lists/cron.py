@@ -15,7 +15,7 @@ from cronsim import CronSim, CronSimError
 from django.utils.translation import gettext_noop as _
 
 from batches.limits import MAX_WANTED
-from batches.text import Sentence, choose_plural, clean_text, recognise
+from batches.text import Sentence, choose_plural, clean_text, is_whole, recognise
 
 #: The number of run times with which a delay is compared.
 COMPARED = 20
@@ -99,7 +99,9 @@ def require_schedule(expression: str, zone: str, delay: timedelta, after: dateti
 def describe_schedule(expression: str) -> str:
     """The schedule in words, such as "At 06:00 on Monday". Raises InvalidSchedule."""
     words = _parse(expression, datetime.now(UTC)).explain()
-    return recognise(_ORDINAL.sub(lambda found: _ENDINGS[found[1]], words), WORDS)
+    words = _ORDINAL.sub(lambda ending: _ENDINGS[ending[1]], words)
+    found = recognise(words, WORDS)
+    return found if is_whole(found) else words
 
 
 def _parse(expression: str, after: datetime) -> CronSim:

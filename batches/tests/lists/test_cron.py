@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batches.lists.cron import InvalidSchedule, describe_schedule, iterate_times, next_times, require_schedule
+from batches.text import Sentence
 
 BERLIN = "Europe/Berlin"
 NO_DELAY = timedelta(0)
@@ -57,6 +58,14 @@ def test_the_next_times(expression, zone, after, expected):
 )
 def test_a_schedule_in_words(expression, words):
     assert describe_schedule(expression) == words
+
+
+def test_a_schedule_that_is_known_only_in_part_is_not_translated():
+    known = ["0 6 * * 1-5", "*/5 * * * *", "0 6,18 * * *", "0 6 1 * *", "0 */2 * * *", "0 6 L * *"]
+    for expression in known:
+        assert isinstance(describe_schedule(expression), Sentence), expression
+    for expression in ("0 0 1-31/2 * 1-5", "0 0 * * 5#3", "0 9-17 * * 1-5"):
+        assert not isinstance(describe_schedule(expression), Sentence), expression
 
 
 @pytest.mark.parametrize(
