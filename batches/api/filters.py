@@ -26,7 +26,7 @@ from batches.limits import (
     MIN_PRIORITY,
 )
 from batches.lists.addresses import InvalidAddress, address_prefixes
-from batches.models import Batch, BatchProfile, Channel, Host, ListProfile, Profile, StoryResult
+from batches.models import Batch, BatchProfile, Channel, Host, ListProfile, Profile, StoryResult, Subscription
 from batches.models.profiles import ProfileQuerySet
 from batches.reports.comparison import Change, filter_by_change, find_previous
 from batches.reports.hosts import FailingHosts, find_failing_hosts
@@ -183,6 +183,11 @@ class FeedFilters(FilterSet):
 class RedirectFilters(FilterSet):
     host = HostFilter("profile__url")
     search = SearchFilter("profile__url", "profile__name", "url", help_text="Words in an address or the name.")
+
+
+class SubscriptionFilters(FilterSet):
+    channel = ChoicesFilter(Subscription.Channel.choices)
+    is_active = FlagFilter(help_text="Whether its messages are sent.")
 
 
 class RowFilters(FilterSet):

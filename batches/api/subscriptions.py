@@ -15,7 +15,7 @@ from batches.queue.subscription_calls import find_subscription
 from .access import CHANGE_LIST
 from .calls import LIST, ManagerView, OneThing, parse_body
 from .conditional import matching
-from .filters import NoFilters
+from .filters import SubscriptionFilters
 from .list_requests import ChangeSubscriptionBody, SubscribeBody, SubscribeToQueueBody
 from .lists import RowsOfList
 from .request_fields import NothingBody
@@ -32,7 +32,7 @@ class ListSubscriptions(ManagerView, RowsOfList[Subscription]):
     required_permissions = {"list": CHANGE_LIST, "create": CHANGE_LIST}
     queryset = Subscription.objects.select_related("webhook").order_by("created_at", "pk")
     serializer_class = SubscriptionSerializer
-    filterset_class = NoFilters
+    filterset_class = SubscriptionFilters
 
     @describe(request=SubscribeBody, responses={201: SubscriptionSerializer} | conflict(Code.ALREADY_EXISTS))
     def create(self, request: Request, pk: str) -> Response:
