@@ -167,9 +167,11 @@ class ChosenBody(Body):
         return attrs
 
 
-@with_examples(By_id={"ids": [17, 18]}, All_at_a_host={"all": True, "host": "example.org"})
+@with_examples(By_id={"ids": [17, 18]}, All_at_a_host={"all": True, "host": "example.org", "dry_run": True})
 class AcceptBody(ChosenBody):
     """The redirects to accept."""
+
+    dry_run = serializers.BooleanField(default=False, help_text="True only reports what would change.")
 
 
 @with_examples(By_id={"ids": [17, 18]}, All_that_rest={"all": True, "name": "Are they back?", "priority": 5})

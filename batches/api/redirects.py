@@ -12,12 +12,15 @@ from rest_framework.response import Response
 
 from batches.limits import MAX_BULK
 from batches.models import Redirect
+from batches.queue.redirect_calls import AcceptedRedirect
+from batches.queue.refusals import NO_REDIRECT, NotFound, Refusal
 from batches.reports.queries import match_host
 
 from .access import ACCEPT, VIEW_REDIRECTS
 from .batch_requests import AcceptBody
 from .calls import LIST, ListViewSet, ManagerView, parse_body
 from .filters import RedirectFilters
+from .idempotency import sum_up
 from .schema import describe
 from .serializers import AcceptedSerializer, AcceptOutcomeSerializer, RedirectSerializer
 
@@ -41,25 +44,43 @@ class Redirects(ManagerView, ListViewSet[Redirect]):
         """Give profiles the addresses that they redirect to.
 
         This changes every list; their checks and their stories are kept. If another profile has the new address, it
-        replaces the old one and receives its stories.
+        replaces the old one and receives its stories. With `dry_run` the response only reports what would change.
         """
         body = parse_body(AcceptBody, request)
+        if body["dry_run"]:
+            chosen, left = self.choose(body)
+            return Response(sum_up([render(pk, plan(pk, found)) for pk, found in chosen], left))
         return self.run_steps_once(lambda: self.select(body), lambda items: nullcontext(partial(self.run, items)))
 
-    def select(self, body: dict[str, Any]) -> tuple[list[tuple[int, str]], int]:
-        """The IDs of the chosen redirects with their new addresses, and how many are left."""
+    def choose(self, body: dict[str, Any]) -> tuple[list[tuple[int, Redirect | None]], int]:
+        """The chosen redirects by ID, and how many are left."""
         redirects = self.get_queryset()
         if "ids" in body:
-            addresses = dict(redirects.filter(pk__in=body["ids"]).values_list("pk", "url"))
-            return [(pk, addresses.get(pk, "")) for pk in dict.fromkeys(body["ids"])], 0
+            by_id = redirects.in_bulk(body["ids"])
+            return [(pk, by_id.get(pk)) for pk in dict.fromkeys(body["ids"])], 0
         if "host" in body:
             redirects = redirects.filter(match_host("profile__url", body["host"]))
-        chosen = list(redirects.values_list("pk", "url")[:MAX_BULK])
+        chosen: list[tuple[int, Redirect | None]] = [(found.pk, found) for found in redirects[:MAX_BULK]]
         return chosen, redirects.count() - len(chosen)
 
+    def select(self, body: dict[str, Any]) -> tuple[list[tuple[int, str]], int]:
+        """Their IDs with the new addresses, and how many are left."""
+        chosen, left = self.choose(body)
+        return [(pk, found.url if found else "") for pk, found in chosen], left
+
     def run(self, items: Sequence[tuple[int, str]]) -> list[Any]:
-        results = [{"id": pk, "result": self.manager.accept_redirect(pk, expected_url=url)} for pk, url in items]
-        return list(AcceptOutcomeSerializer(results, many=True).data)
+        return [render(pk, self.manager.accept_redirect(pk, expected_url=url)) for pk, url in items]
+
+
+def render(pk: int, result: AcceptedRedirect | Refusal) -> Any:
+    return AcceptOutcomeSerializer({"id": pk, "result": result}).data
+
+
+def plan(pk: int, found: Any) -> AcceptedRedirect | Refusal:
+    """The effect of accepting it."""
+    if found is None:
+        return NotFound(pk, NO_REDIRECT).refusal
+    return AcceptedRedirect(found.target_id or found.profile_id, found.profile.url, found.url, found.merges)
 
 
 urls = [

@@ -39,6 +39,7 @@ BODIES = {
         {
             "ids": [None, [], 1, ["1"], [True], [0], [2**63], [1.5], [[1]], [1] * 1001],
             "all": ["yes", 1, None],
+            "dry_run": ["no", 0, None],
             "host": [None, 5, "", "a/b", "x" * 261, "example.org"],
         },
     ),

@@ -9,7 +9,7 @@ from batches.models import BatchLog, Profile, Redirect
 from batches.models.public_fields import REDIRECT, as_dict
 from batches.tests.support.factories import propose_redirect
 
-from .conftest import validator
+from .conftest import nothing_changes, validator
 
 pytestmark = pytest.mark.django_db
 
@@ -58,9 +58,12 @@ def test_each_is_accepted_or_refused_with_the_reason(client, proposed, described
     assert BatchLog.objects.filter(action="accept_redirect", channel="api").count() == 2
 
 
-def test_all_at_a_host_are_accepted(client, proposed):
+def test_a_dry_run_reports_the_effects_of_all_matches_and_changes_nothing(client, proposed):
     elsewhere = propose_redirect("https://elsewhere.example/", "https://moved.example/")
-    assert accept(client, all=True, host="old.example")["done"] == 2
+    with nothing_changes():
+        plan = accept(client, all=True, host="old.example", dry_run=True)
+    assert [(each["old_url"], each["merged"]) for each in plan["outcomes"]] == [(OLD, False), (f"{OLD}b", True)]
+    assert accept(client, all=True, host="old.example") == plan
     assert list(Redirect.objects.proposed()) == [elsewhere]
 
 
