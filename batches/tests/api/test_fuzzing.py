@@ -1,11 +1,15 @@
-"""Generated calls from the description: none causes a server error, and each response is described.
+"""Generated calls: none causes a server error, and each response is described.
+
+schemathesis makes them from the description; hypothesis adds the bytes of bodies and files.
 
 `make test` makes a few of them. `make fuzz` also tries each bound of each parameter and field,
 and makes FUZZ_EXAMPLES random calls of each operation.
 """
 
 import os
+import string
 from collections import Counter
+from functools import partial
 from random import Random
 from uuid import uuid4
 
@@ -13,6 +17,8 @@ import pytest
 import schemathesis
 from django.conf import settings as django_settings
 from django.core.wsgi import get_wsgi_application
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from schemathesis.config import SchemathesisConfig
 from schemathesis.generation.feedback import FeedbackSources
 from schemathesis.pytest._test_builder import build_operation_test
@@ -24,10 +30,12 @@ from batches.models import Batch, ProfileList, Subscription
 from batches.queue.values import as_uuid
 from batches.tests.support.factories import api_key, make_list, subscribe
 
-from .conftest import batch_with, make_root
+from .calls import FORM, MULTIPART
+from .conftest import batch_with, make_root, refusal_of
 
 #: Options of a real connection.
 OF_SOCKETS = {"max_redirects", "verify", "cert", "proxies"}
+HOSTILE = st.text(st.characters(codec=None)) | st.text(alphabet="\0\ud800\udfff\uffff\x1f\u2028 a/:")
 MANY = int(os.environ.get("FUZZ_EXAMPLES", "50"))
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -119,3 +127,23 @@ def fuzz(monkeypatch, examples, phases):
     print(f"{sum(answers.values()):,} calls, answered with {dict(sorted(answers.items()))}")
     assert max(answers) < 500
     return answers.keys()
+
+
+@pytest.mark.parametrize("count", [5, pytest.param(100, marks=pytest.mark.exhaustive)])
+@pytest.mark.parametrize(
+    ("content_type", "template", "contents"),
+    [
+        ("application/json", b"%s", st.binary() | st.text(string.printable).map(str.encode)),
+        (MULTIPART, b"%s", st.binary() | st.text(string.printable).map(str.encode)),
+        (MULTIPART, FORM, st.binary() | HOSTILE.map(partial(str.encode, errors="surrogatepass"))),
+    ],
+    ids=["JSON", "a form", "a file"],
+)
+def test_no_bytes_cause_a_server_error(client, content_type, template, contents, count):
+    @settings(max_examples=count, suppress_health_check=[HealthCheck.too_slow])
+    @given(contents)
+    def check(content):
+        answer = client.post("/api/batches/", template % content, content_type=content_type)
+        assert answer.status_code == 201 or refusal_of(answer)[0] in {400, 413}
+
+    check()

@@ -272,6 +272,18 @@ def test_a_head_of_an_export_reads_no_rows(client, batch, monkeypatch):
     assert (answer.status_code, answer["Content-Type"]) == (200, "text/csv; charset=utf-8")
 
 
+def test_an_export_ends_cleanly_if_its_batch_is_deleted_while_it_is_sent(client, batch, monkeypatch):
+    monkeypatch.setattr(streams, "STREAM_CHUNK", 2)
+    monkeypatch.setattr("batches.web.downloads.CHUNK_LINES", 1)
+    chunks = iter(client.get(f"/api/batches/{batch.pk}/export/opml/").streaming_content)
+    start = [next(chunks), next(chunks)]
+    assert BatchManager().delete_batch(batch.pk)
+    Batch.everything.filter(pk=batch.pk).delete()
+    text = b"".join([*start, *chunks]).decode()
+    assert text.count("<outline ") == 2
+    assert text.endswith("</opml>\n")
+
+
 # Queries
 
 
