@@ -1,6 +1,7 @@
-"""Celery as real processes with a real broker and PostgreSQL. `stress/faults/celery.py` has the faults."""
+"""Celery as real processes with a real broker and PostgreSQL: no fault loses or doubles a result."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -70,12 +71,13 @@ class Team:
         self.environ |= {f"BATCHES_{key.upper()}": str(value) for key, value in config.items()}
         self.names = [f"celery{number}@localhost" for number in range(workers)]
         pools = pools or [THREE] * workers
-        self.workers = [
-            self.start("worker", f"--hostname={name}", *pool, *QUIET)
-            for name, pool in zip(self.names, pools, strict=True)
+        self.roles = [
+            ("worker", f"--hostname={name}", *pool, *QUIET) for name, pool in zip(self.names, pools, strict=True)
         ]
+        self.workers = [self.start(*role) for role in self.roles]
         self.beat = self.start("beat")
         self.gates = []
+        self.has_lost_broker = False
 
     def start(self, *arguments):
         return self.commands.start_program(*CELERY, *arguments, environ=self.environ)
@@ -101,16 +103,27 @@ class Team:
         return len(self.inspect("stats")[self.names[0]]["pool"]["processes"])
 
     def wait_for(self, condition):
-        wait_until(condition, lambda: "".join(process.describe() for process in [*self.workers, self.beat]))
+        def holds():
+            self.revive()
+            return condition()
+
+        wait_until(holds, lambda: "".join(process.describe() for process in [*self.workers, self.beat]))
+
+    def revive(self):
+        """Restart them like a supervisor: Celery's worker can end when Redis does, by a race in its own code (kombu
+        5.7).
+        """
+        for number, worker in enumerate(self.workers):
+            if worker.popen.poll() is not None:
+                assert self.has_lost_broker, worker.describe()
+                self.workers[number] = self.start(*self.roles[number])
 
     def begin(self, name, recorded=PROFILES // 4):
         """A batch with recorded profiles, running checks, and profiles that are not begun."""
         self.gates = [self.farm.hold(f"/{name}/{number}") for number in range(PROFILES // 4, PROFILES)]
         urls = [self.farm.url(f"/{name}/{number}", HOSTS[number % len(HOSTS)]) for number in range(PROFILES)]
         batch = BatchManager().create_batch(name, urls, checker="http")
-        self.wait_for(
-            lambda: values_of(batch.pk)["completed_profiles"] >= recorded and Lease.objects.filter(batch=batch).exists()
-        )
+        self.wait_for(lambda: values_of(batch.pk)["completed_profiles"] >= recorded and self.leases(batch))
         return batch
 
     def finish(self, batch):
@@ -121,12 +134,40 @@ class Team:
         assert values_of(batch.pk)["successful_checks"] == PROFILES
         assert_consistent()
 
+    def leases(self, batch):
+        return list(Lease.objects.filter(batch=batch).values_list("worker", flat=True))
+
 
 @pytest.fixture
 def start_team(commands, broker, farm):
     with suppress(Exception):
         broker.empty()  # the rest of an earlier test
     return lambda **options: Team(commands, broker, farm, **options)
+
+
+# -- Faults ------------------------------------------------------------------------------------------------------------
+
+
+def kill_worker(team, batch):
+    pid = int(team.leases(batch)[0].rpartition(":")[2])
+    os.kill(pid, signal.SIGKILL)
+
+
+def restart_broker(team, batch):
+    team.has_lost_broker = True
+    team.broker.restart()
+
+
+@with_redis
+def test_no_fault_loses_or_doubles_a_result(start_team):
+    """`make stress` has more faults."""
+    team = start_team()
+    for fault in (kill_worker, restart_broker):
+        batch = team.begin(fault.__name__)
+        fault(team, batch)
+        team.finish(batch)
+    # Only checks that were running when a worker died are repeated.
+    assert 2 * PROFILES <= len(team.farm.requests) < 4 * PROFILES
 
 
 @at_length
