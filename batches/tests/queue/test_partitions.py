@@ -70,6 +70,11 @@ def test_a_worker_is_the_first_of_a_run_and_again_after_all_have_gone():
     assert BatchManager().claim_run("third").is_first
 
 
+def test_a_run_can_use_a_worker_for_each_free_share_up_to_the_limit():
+    share(of_domains(4), 4, 4)
+    assert [BatchManager().ensure_run("visitor", limit).wanted for limit in (1, 2, 3, 5)] == [0, 0, 1, 2]
+
+
 def all_die_but(run):
     assert age_leases(run.batch)
     assert BatchManager().renew_lease(run.batch.pk, run.run_token)

@@ -342,6 +342,8 @@ def test_a_call_that_was_decided_from_another_state_is_refused(name, manager):
         with unchanged():
             assert getattr(manager, name)(it.pk, *arguments, **expected).code == Code.STALE_VERSION
     with unchanged():
+        refusal = getattr(manager, name)(it.pk, *arguments, expected_status="asleep")
+        assert " now, and was asleep before. " in refusal.message
         assert getattr(manager, name)(it.pk, *arguments, expected_version="7").code == Code.BAD_VALUE
     seen = {
         "expected_status": status,
