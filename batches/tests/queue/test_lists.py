@@ -10,6 +10,7 @@ from batches.batch_manager import BatchManager
 from batches.checking import queries
 from batches.lists.imports import ProfileAddress
 from batches.models import Batch, BatchLog, ListProfile, Profile, ProfileList, Redirect, StoryResult
+from batches.queue import lists
 from batches.queue.members import ListChange
 from batches.queue.refusals import Code, Refused
 from batches.tests.support.factories import (
@@ -320,6 +321,14 @@ def test_a_run_is_refused_if_its_list_is_deleted_in_between(is_repeat, manager):
         with pytest.raises(Exception, match="No list has the ID"):
             reveal()
     assert Batch.objects.count() == is_repeat
+
+
+@pytest.mark.django_db(transaction=True)  # the reference is checked by a COMMIT
+def test_a_run_is_refused_if_its_list_has_been_purged_since_it_was_read(manager, monkeypatch):
+    gone = uuid.uuid4()
+    monkeypatch.setattr(lists, "find_list", lambda _: ProfileList(pk=gone, name="News"))
+    assert manager.run_list(gone).code == Code.NOT_FOUND
+    assert not Batch.everything.exists()
 
 
 # A batch that is kept as a list
