@@ -37,7 +37,7 @@ def test_a_command_starts_without_what_it_does_not_need(arguments, commands):
 def test_a_command_still_says_what_is_wrong_with_the_settings(commands):
     command = commands.start("queue", "show", environ={"BATCHES_PER_HOST": "0"})
     assert command.wait() == 1
-    assert "BATCHES['PER_HOST'] is 0. Use a whole number > 0." in command.err
+    assert "BATCHES['PER_HOST'] is 0. Use a whole number > 0, at most 1,000,000,000." in command.err
 
 
 def test_ctrl_c_while_a_command_starts_leaves_no_traceback(commands, tmp_path):
