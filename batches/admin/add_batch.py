@@ -6,6 +6,7 @@ the previewed list, so that only a previewed list is added.
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 from django.contrib import messages
@@ -81,6 +82,7 @@ def preview_context(request: HttpRequest, form: AddBatchForm) -> dict[str, Any]:
         "imported": form.imported,
         "known": known,
         "new": len(form.imported.profiles) - known,
+        "first_profiles": list(islice(form.imported.profiles.items(), 5)),
         "hosts": len(hosts),
         "busiest_host": hosts.most_common(1)[0],
         "when": describe_start(form.cleaned_data["priority"]) if form.cleaned_data["queue"] else "",

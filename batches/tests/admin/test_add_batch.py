@@ -174,6 +174,14 @@ def test_a_preview_counts_what_would_be_added_and_stores_nothing(client):
     assert f"{text}</textarea>" in text_of(response)
 
 
+def test_a_preview_lists_the_first_profiles_with_their_names(client):
+    lines = "".join(f"https://example.org/{number},Name {number}\n" for number in range(1, 8))
+    html = text_of(preview(client, file=SimpleUploadedFile("list.csv", f"url,name\n{lines}".encode())))
+    listed = re.findall(r"<li>(https://\S+) <span class=\"quiet\">(Name \d)</span></li>", html)
+    assert listed == [(f"https://example.org/{number}", f"Name {number}") for number in range(1, 6)]
+    assert "<li>… and 2 more</li>" in html
+
+
 def test_a_preview_lists_the_first_rejected_lines_and_counts_the_rest(client):
     lines = [*(f"no {SCRIPT}{number}" for number in range(1, 1024)), ONE]
     html = text_of(preview(client, addresses="\n".join(lines)))
