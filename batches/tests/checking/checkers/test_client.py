@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from contextlib import asynccontextmanager
 from unittest.mock import patch
 
 import pycurl
@@ -48,13 +49,21 @@ def test_a_closed_client_leaves_nothing_open_whatever_it_did(server):
     wait_until(lambda: len(os.listdir("/dev/fd")) <= before)
 
 
-@asynchronous
-async def test_a_client_that_is_closed_under_a_request_lets_it_end(server):
+@asynccontextmanager
+async def request_under_way(server):
+    """A request that the server does not answer, and its transfer. The client is closed at the end of the block."""
     gate = server.hold("/")
     async with Client(quick_config(), (), timeout=WAIT_SECONDS) as client:
         with client.chain() as transfer:
             request = asyncio.create_task(client.request(transfer, parse_url(server.url("/"), "the address")))
             await asyncio.to_thread(gate.wait_for)
+            yield request, transfer
+
+
+@asynchronous
+async def test_a_client_that_is_closed_under_a_request_lets_it_end(server):
+    async with request_under_way(server) as (request, _):
+        pass
     request.cancel()
     await asyncio.gather(request, return_exceptions=True)
 
@@ -62,14 +71,10 @@ async def test_a_client_that_is_closed_under_a_request_lets_it_end(server):
 @asynchronous
 async def test_an_answer_that_comes_while_its_request_is_cancelled_is_not_an_error(server):
     """An error would keep libcurl's news from other requests."""
-    gate = server.hold("/")
-    async with Client(quick_config(), (), timeout=WAIT_SECONDS) as client:
-        with client.chain() as transfer:
-            request = asyncio.create_task(client.request(transfer, parse_url(server.url("/"), "the address")))
-            await asyncio.to_thread(gate.wait_for)
-            request.cancel()
-            transfer.end()
-            assert isinstance(*await asyncio.gather(request, return_exceptions=True), asyncio.CancelledError)
+    async with request_under_way(server) as (request, transfer):
+        request.cancel()
+        transfer.end()
+        assert isinstance(*await asyncio.gather(request, return_exceptions=True), asyncio.CancelledError)
 
 
 @asynchronous
